@@ -120,9 +120,9 @@ def duplicates(
         print_json(asdict(found))
         return
     if found.groups:
-        group_of = {path: number for number, group in enumerate(found.groups, 1) for path in group}
+        number_of = {path: n for n, group in enumerate(found.groups, 1) for path in group}
         rows = [
-            [group_of[pair.a], pair.kind, pair.distance, pair.a, pair.b] for pair in found.pairs
+            [number_of[pair.a], pair.kind, pair.distance, pair.a, pair.b] for pair in found.pairs
         ]
         print_rows(["group", "kind", "bits", "image", "duplicate of"], sorted(rows))
     if found.skipped:

@@ -1,4 +1,4 @@
-"""Every error that a user can correct is one line with problem, location and remedy; exit code 2."""
+"""Every error of the user is one line with problem, location and remedy; exit code 2."""
 
 import json
 import os

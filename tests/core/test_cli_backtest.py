@@ -1,4 +1,4 @@
-"""The backtest command compares two policies, or explains in one line why the record is too small."""
+"""The backtest command compares two policies, or names in one line what the record lacks."""
 
 import json
 
@@ -22,7 +22,7 @@ TODAY = Policy(
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """A home whose one round holds three annotations of each of twelve images; one annotator errs."""
+    """A home with one round, three annotations of each of twelve images; one annotator errs."""
     monkeypatch.setenv("ANNOTATION_HOME", str(tmp_path))
     (tmp_path / "params.yaml").write_text(TODAY.to_yaml())
     past = begin(tmp_path)
