@@ -15,7 +15,6 @@ from annotation_platform.cli.output import (
     print_rows,
     write_output,
 )
-from annotation_platform.schema.tables import CleanedImages, RawImages
 
 app = typer.Typer(
     help="List and restore the images that cleaning quarantined.", no_args_is_help=True
@@ -31,6 +30,7 @@ def quarantine_list(as_json: AsJson = False) -> None:
     """List the quarantined images, each with its reason and the measured value."""
     from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.ingestion.quarantine import kept_out
+    from annotation_platform.schema.tables import CleanedImages
     from annotation_platform.settings import read_settings
 
     lake = lake_of(read_settings())
@@ -56,6 +56,7 @@ def quarantine_show(
     """Write the original file of a quarantined image."""
     from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.ingestion.quarantine import find_image
+    from annotation_platform.schema.tables import CleanedImages
     from annotation_platform.settings import read_settings
     from annotation_platform.storage.keys import raw_key
 
@@ -76,6 +77,7 @@ def quarantine_restore(
     """Restore an image: the next round accepts it whatever its quality."""
     from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.ingestion.quarantine import release
+    from annotation_platform.schema.tables import CleanedImages, RawImages
     from annotation_platform.settings import read_settings
 
     lake = lake_of(read_settings())

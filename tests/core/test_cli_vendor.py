@@ -28,7 +28,7 @@ def labeling(tmp_path, monkeypatch):
     store = LocalObjectStore(tmp_path / "home" / "lake")
     put_images(store, 4)
     labeling = HandoffLabeling(store)
-    labeling.publish_round(ROUND, ONTOLOGY, make_copies(4, 2))
+    labeling.publish(ROUND, ONTOLOGY, make_copies(4, 2))
     return labeling
 
 

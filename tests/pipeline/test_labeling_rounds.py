@@ -54,7 +54,7 @@ def reason(result):
 
 
 def read(platform, name, round_id=ONE):
-    return platform.lake.tables.read(table_named(table_named(name)), round_id)
+    return platform.lake.tables.read(table_named(name), round_id)
 
 
 ACCEPT, REJECT = "accept", "reject"
