@@ -22,7 +22,7 @@ from annotation_platform.versioning.manifest import version_tag
 from annotation_platform.versioning.registry import checkout_as_stranger
 
 _SHOWN = 10
-_LOG_WIDTH = 140
+_LOG_WIDTH = 160
 _TRAINING_SECONDS = {"label-studio": 180.0, "simulated": 10.0}
 
 

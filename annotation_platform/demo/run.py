@@ -298,9 +298,9 @@ class _BatchRun:
         report = self.lake.tables.read(RoundReports, round_id).to_dict("records")[0]
         labels = self.lake.tables.read(ReviewedLabels, round_id)
         truth = material.truth.labels
-        asked = truth[truth["image_id"].isin(set(labels[ReviewedLabels.image_id]))]
+        labelled_truth = truth[truth["image_id"].isin(set(labels[ReviewedLabels.image_id]))]
         boxes = labels[labels[ReviewedLabels.shape].isin(UPRIGHT_BOXES)]
-        figures = {"round": round_id, "consensus_f1": pooled_f1(boxes, asked)}
+        figures = {"round": round_id, "consensus_f1": pooled_f1(boxes, labelled_truth)}
         names = (
             "landed", "accepted", "quarantined", "duplicates", "tasks", "annotations", "agreement",
             "model_map50", "test_images", "version",

@@ -76,7 +76,7 @@ def measure_saving(
     """
     annotations = human_labels.drop_duplicates(HumanLabels.annotation_id)
     without = _without_predictions(annotations, people, truth, seed=seed)
-    asked = truth.labels[truth.labels["image_id"].isin(annotations[HumanLabels.image_id])]
+    labelled_truth = truth.labels[truth.labels["image_id"].isin(annotations[HumanLabels.image_id])]
 
     def f1(labels: Frame[HumanLabels]) -> float:
         resolved = resolve_consensus(
@@ -86,7 +86,9 @@ def measure_saving(
             images=images,
             quality=quality,
         ).labels
-        return pooled_f1(resolved[resolved[ConsensusLabels.shape].isin(UPRIGHT_BOXES)], asked)
+        return pooled_f1(
+            resolved[resolved[ConsensusLabels.shape].isin(UPRIGHT_BOXES)], labelled_truth
+        )
 
     shown = annotations[~annotations[HumanLabels.blind]]
     repeated = without.drop_duplicates(HumanLabels.annotation_id)

@@ -62,8 +62,8 @@ class MailChannel:
     """E-mail through a server: ``smtp://user:password@host:port``, or ``smtps://`` for TLS.
 
     With ``smtp://``, TLS is used if the server offers it, and a password is sent over TLS only.
-    The server's certificate has to be valid. An empty ``sender`` stands for the user if that is an
-    address, otherwise for an address at the server's host.
+    The server's certificate has to be valid. If ``sender`` is empty, it is the user if that is an
+    address, otherwise an address at the server's host.
     """
 
     server: str = field(repr=False)
@@ -127,7 +127,7 @@ def _post(url: str, body: dict[str, Any], alert: Alert) -> None:
         # The error and its text are left out: they hold the address.
         raise AlertError(f"cannot be reached ({type(error).__name__}).") from None
     if not response.is_success:
-        raise AlertError(f"answered {response.status_code}.")
+        raise AlertError(f"responded with the status {response.status_code}.")
 
 
 def _plain(text: str) -> str:

@@ -53,7 +53,7 @@ def test_a_round_goes_out_and_comes_back(labeling, tmp_path):
     assert "6 annotations stored" in done.stdout
     assert "2 assignments have no annotation yet" in done.stdout
     assert facts(run("import", back, "--json"))["known"] == 6
-    assert len(labeling.submissions(ROUND)) == 6
+    assert len(labeling.collect(ROUND)) == 6
 
 
 def test_problems_are_listed_and_stop_the_import_without_skip_invalid(labeling, tmp_path):
@@ -68,11 +68,11 @@ def test_problems_are_listed_and_stop_the_import_without_skip_invalid(labeling, 
     assert (facts(done)["invalid"], len(facts(done)["problems"])) == (24, 20)
     assert isinstance(done.exception, DataError)
     assert "24 problems" in str(done.exception)
-    assert labeling.submissions(ROUND) == []
+    assert labeling.collect(ROUND) == []
     done = run("import", back, "--skip-invalid")
     assert done.exit_code == 1
     assert "answers[8]" in done.stdout
-    assert len(labeling.submissions(ROUND)) == 8
+    assert len(labeling.collect(ROUND)) == 8
 
 
 def test_pybossa_there_and_back(labeling, tmp_path):

@@ -178,7 +178,7 @@ def test_a_failed_channel_sends_later_and_the_other_channels_do_not_repeat(
     assert len(web.seen) == 4  # one try per channel and tick
     assert len(mail.seen) == 1
     output = "".join(capfd.readouterr())
-    assert "webhook: answered 500." in output
+    assert "webhook: responded with the status 500." in output
     assert SECRET not in output
     web.status = 200
     tick()
