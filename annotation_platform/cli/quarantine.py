@@ -62,7 +62,7 @@ def quarantine_show(
 
     lake = lake_of(read_settings())
     row = find_image(image_id, lake.tables.read_all(CleanedImages))
-    write_output(out, lake.store.get(raw_key(str(row["image_id"]))))
+    write_output(out, lake.store.get(raw_key(str(row[CleanedImages.image_id]))))
     facts = {name: str(row[name]) for name in ("image_id", "source_key", "round_id", "reason")}
     sentence = "{source_key} of {round_id}: {reason}".format(**facts)
     print_result({**facts, "file": str(out)}, as_json, f"{sentence} → {out}")

@@ -27,6 +27,7 @@ from annotation_platform.storage.files import write_file
 
 _DATABASE = "label_studio.sqlite3"
 _SECRETS_KEY = "label_studio"
+_BOOT_SECONDS = 300.0
 
 # Label Studio reads settings under bare names too (HOST, PASSWORD, DEBUG, …), so the environment is
 # not passed on as a whole.
@@ -98,11 +99,9 @@ class LabelStudioServer:
         s3_endpoint: S3 server of records that name none, and the only one with a loopback or
             private address that Label Studio connects to; empty for Amazon.
         port: port on 127.0.0.1; 0 takes a free one.
-        template: folder made by ``make_template``; an empty ``folder`` starts as its copy.
-        postgres: database of Label Studio; by default a SQLite file in ``folder``.
-        log_path: file of the server's output (mode 0600); by default ``folder/server.log``.
-        boot_seconds: longest duration of a boot, in seconds; the first one without a template
-            migrates an empty database, about 45 s on a laptop.
+        database: a PostgreSQL database, or a folder made by ``make_template``, which is copied
+            into an empty ``folder``. By default a SQLite file in ``folder``, which the first boot
+            migrates in about 45 s on a laptop.
         on_progress: called with a sentence on the progress of the boot.
     """
 
@@ -114,10 +113,7 @@ class LabelStudioServer:
         secrets_path: Path,
         s3_endpoint: str = "",
         port: int = 0,
-        template: Path | None = None,
-        postgres: PostgresDatabase | None = None,
-        log_path: Path | None = None,
-        boot_seconds: float = 300.0,
+        database: PostgresDatabase | Path | None = None,
         on_progress: Progress = lambda _: None,
     ) -> None:
         self._folder = folder.expanduser().absolute()
@@ -125,11 +121,9 @@ class LabelStudioServer:
         self._secrets_path = secrets_path
         self._s3_endpoint = s3_endpoint
         self._port = port
-        # A template is a SQLite file.
-        self._template = None if postgres else template
-        self._postgres = postgres
-        self.log_path = log_path or self._folder / "server.log"
-        self._boot_seconds = boot_seconds
+        self._database = database
+        self.log_path = self._folder / "server.log"
+        """File of the server's output, mode 0600."""
         self._on_progress = on_progress
         self._process: ChildProcess | None = None
         self._administrator: Administrator | None = None
@@ -165,9 +159,9 @@ class LabelStudioServer:
         _make_private(self._folder)
         if self._document_root is not None:
             (self._document_root / "images").mkdir(parents=True, exist_ok=True)
-        if self._template is not None and not (self._folder / _DATABASE).exists():
+        if isinstance(self._database, Path) and not (self._folder / _DATABASE).exists():
             self._on_progress("Label Studio: copying a migrated database")
-            _copy_database(self._template, self._folder)
+            _copy_database(self._database, self._folder)
         self._administrator = _administrator(self._secrets_path)
         arguments = [
             "start",
@@ -221,21 +215,21 @@ class LabelStudioServer:
             }
         if self._s3_endpoint:
             environment["LABEL_STUDIO_S3_ENDPOINT"] = self._s3_endpoint
-        if self._postgres is not None:
+        if isinstance(self._database, PostgresDatabase):
             environment |= {
                 "DJANGO_DB": "default",
-                "POSTGRE_NAME": self._postgres.name,
-                "POSTGRE_USER": self._postgres.user,
-                "POSTGRE_PASSWORD": self._postgres.password,
-                "POSTGRE_HOST": self._postgres.host,
-                "POSTGRE_PORT": str(self._postgres.port),
+                "POSTGRE_NAME": self._database.name,
+                "POSTGRE_USER": self._database.user,
+                "POSTGRE_PASSWORD": self._database.password,
+                "POSTGRE_HOST": self._database.host,
+                "POSTGRE_PORT": str(self._database.port),
             }
         return environment
 
     def _wait_until_healthy(self, process: ChildProcess) -> None:
         begun = time.monotonic()
         with httpx.Client(base_url=self.url, trust_env=False, timeout=5.0) as client:
-            while (waited := time.monotonic() - begun) < self._boot_seconds:
+            while (waited := time.monotonic() - begun) < _BOOT_SECONDS:
                 if not process.running:
                     raise SettingsError(
                         f"Label Studio ended while starting (exit {process.exit_code}): "
@@ -247,7 +241,7 @@ class LabelStudioServer:
                 self._on_progress(f"Label Studio is starting at {self.url} ({waited:.0f} s)")
                 process.wait(0.5)
         raise SettingsError(
-            f"Label Studio does not respond at {self.url} after {self._boot_seconds:.0f} s. "
+            f"Label Studio does not respond at {self.url} after {_BOOT_SECONDS:.0f} s. "
             f"See {self.log_path}."
         )
 

@@ -44,7 +44,7 @@ def open_label_studio(label_studio_template, tmp_path_factory):
         place / "data",
         document_root=None,
         secrets_path=place / "secrets.json",
-        template=label_studio_template,
+        database=label_studio_template,
     ) as server:
         yield server
 
