@@ -154,8 +154,19 @@ def test_an_unknown_path_is_not_found(pages, path):
     connection.close()
 
 
-def test_a_request_of_another_host_is_refused(pages):
-    assert pages.get("/", headers={"Host": "example.org"}).status_code == 403
+@pytest.mark.parametrize("host", ["example.org", "127.0.0.1", "127.0.0.1:1", "localhost.org"])
+def test_a_request_of_another_host_is_refused(pages, host):
+    response = pages.get("/", headers={"Host": host})
+    assert response.status_code == 403
+    assert "round-0001" not in response.text
+
+
+def test_pages_can_only_be_read_and_not_framed_or_stored(pages):
+    assert pages.post("/").status_code == 405
+    headers = pages.get("/").headers
+    assert headers["x-frame-options"] == "DENY"
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["cache-control"] == "no-store"
 
 
 def test_the_report_is_written_by_a_command(worked, tmp_path, monkeypatch):
