@@ -55,7 +55,7 @@ def _shown(figure: result.Figure, lake: Lake) -> Any:
             return markdown(preview)
         case result.Quarantined(rows):
             return markdown(
-                previews.kept_out_preview(rows, lambda image: lake.store.get(raw_key(image)))
+                previews.quarantine_preview(rows, lambda image: lake.store.get(raw_key(image)))
             )
         case result.Findings(findings, truth):
             return markdown(previews.findings_preview(findings, truth, lake.image))

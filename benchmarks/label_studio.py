@@ -225,7 +225,7 @@ def main():
             place / "label-studio",
             document_root=lake,
             secrets_path=place / "secrets.json",
-            template=make_template(place / "template"),
+            database=make_template(place / "template"),
         ) as server:
             images, token = FolderImages(lake), server.administrator.token
             client = LabelStudioClient(server.url, token, images=images)

@@ -14,7 +14,7 @@ from annotation_platform.images.cleaning import clean_round
 from annotation_platform.labeling.counting import count_annotations
 from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.pipeline.earlier import earlier_rounds
-from annotation_platform.reporting.reconciliation import account_of, damaged_images
+from annotation_platform.reporting.reconciliation import damaged_images, reconcile_arrivals
 from annotation_platform.schema.tables import CleanedImages, RawImages
 from annotation_platform.schema.tables.shared import AnnotationState
 from annotation_platform.storage.table_files import table_bytes
@@ -22,7 +22,7 @@ from annotation_platform.storage.table_files import table_bytes
 
 def check_account(lake):
     """I1: nothing is lost or counted twice, and every accepted image is what it was."""
-    account = account_of(lake, lake.landed(now=datetime.now(UTC) + timedelta(seconds=1)))
+    account = reconcile_arrivals(lake, lake.landed(now=datetime.now(UTC) + timedelta(seconds=1)))
     assert account.problems == []
     ended = account.accepted + account.duplicates + account.quarantined + account.pending
     assert ended == account.landed

@@ -84,9 +84,9 @@ def audit_show(
         print_json({"reads" if reads else "events": found.lines, "unreadable": found.unreadable})
         return
     _show(found.lines, _read_row if reads else _event_row)
-    for place in found.unreadable[:1]:
+    for line in found.unreadable[:1]:
         print_line(
-            f"{len(found.unreadable)} lines cannot be read, the first is {place}: see"
+            f"{len(found.unreadable)} lines cannot be read, the first is {line}: see"
             " `annotation-platform audit verify`."
         )
 

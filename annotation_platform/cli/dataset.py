@@ -120,8 +120,10 @@ def duplicates(
         print_json(asdict(found))
         return
     if found.groups:
-        place = {path: number for number, group in enumerate(found.groups, 1) for path in group}
-        rows = [[place[pair.a], pair.kind, pair.distance, pair.a, pair.b] for pair in found.pairs]
+        number_of = {path: n for n, group in enumerate(found.groups, 1) for path in group}
+        rows = [
+            [number_of[pair.a], pair.kind, pair.distance, pair.a, pair.b] for pair in found.pairs
+        ]
         print_rows(["group", "kind", "bits", "image", "duplicate of"], sorted(rows))
     if found.skipped:
         print_rows(["skipped", "why"], [[file.path, file.reason] for file in found.skipped])

@@ -64,7 +64,7 @@ def table_of(rows: list[dict[str, Any]], *, title: str) -> Table:
 
 @contextmanager
 def progress_bar(work: str = "reading files") -> Iterator[Callable[[int, int], None]]:
-    """Show a bar on stderr during long work; yields what is called with done and total."""
+    """Show a bar on stderr during long work; yields a function of done and total."""
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(work, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
@@ -72,7 +72,7 @@ def progress_bar(work: str = "reading files") -> Iterator[Callable[[int, int], N
 
 @contextmanager
 def share_bar(work: str) -> Iterator[Callable[[float], None]]:
-    """Show a bar on stderr during long work; yields what is called with the done share, 0 to 1."""
+    """Show a bar on stderr during long work; yields a function of the done share, 0 to 1."""
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(work, total=1.0)
         yield lambda share: bar.update(task, completed=share)

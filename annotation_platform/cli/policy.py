@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from annotation_platform.backtesting.backtest import Backtest
     from annotation_platform.backtesting.figures import Estimate
-    from annotation_platform.reporting.guidelines import Changes
+    from annotation_platform.reporting.guidelines import GuidelineChanges
     from annotation_platform.storage.lake import Lake
 
 app = typer.Typer(help="Compare policies on past rounds; list guidelines.", no_args_is_help=True)
@@ -220,9 +220,9 @@ def _all_guidelines(lake: "Lake", as_json: bool) -> None:
 
 
 def _images_under(digest: str, lake: "Lake", as_json: bool) -> None:
-    from annotation_platform.reporting.guidelines import resting_on
+    from annotation_platform.reporting.guidelines import images_under_guideline
 
-    found = resting_on(digest, lake, _newest_labels(lake))
+    found = images_under_guideline(digest, lake, _newest_labels(lake))
     if as_json:
         print_json({"digest": digest, "images": found.published, "unpublished": found.others})
         return
@@ -247,7 +247,7 @@ def _differences(old: str, new: str, lake: "Lake", as_json: bool) -> None:
         print_line(f"  {line}")
 
 
-def _change_facts(changes: "Changes") -> dict[str, Any]:
+def _change_facts(changes: "GuidelineChanges") -> dict[str, Any]:
     return {
         "added": changes.added,
         "renamed": changes.renamed,

@@ -1,4 +1,4 @@
-"""Commands about quarantined images: list, look at and restore them."""
+"""Commands about quarantined images: list, export and restore them."""
 
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -15,7 +15,6 @@ from annotation_platform.cli.output import (
     print_rows,
     write_output,
 )
-from annotation_platform.schema.tables import CleanedImages, RawImages
 
 app = typer.Typer(
     help="List and restore the images that cleaning quarantined.", no_args_is_help=True
@@ -31,6 +30,7 @@ def quarantine_list(as_json: AsJson = False) -> None:
     """List the quarantined images, each with its reason and the measured value."""
     from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.ingestion.quarantine import quarantined_images
+    from annotation_platform.schema.tables import CleanedImages
     from annotation_platform.settings import read_settings
 
     lake = lake_of(read_settings())
@@ -56,12 +56,13 @@ def quarantine_show(
     """Write the original file of a quarantined image."""
     from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.ingestion.quarantine import find_image
+    from annotation_platform.schema.tables import CleanedImages
     from annotation_platform.settings import read_settings
     from annotation_platform.storage.keys import raw_key
 
     lake = lake_of(read_settings())
     row = find_image(image_id, lake.tables.read_all(CleanedImages))
-    write_output(out, lake.store.get(raw_key(str(row["image_id"]))))
+    write_output(out, lake.store.get(raw_key(str(row[CleanedImages.image_id]))))
     facts = {name: str(row[name]) for name in ("image_id", "source_key", "round_id", "reason")}
     sentence = "{source_key} of {round_id}: {reason}".format(**facts)
     print_result({**facts, "file": str(out)}, as_json, f"{sentence} → {out}")
@@ -76,6 +77,7 @@ def quarantine_restore(
     """Restore an image: the next round accepts it whatever its quality."""
     from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.ingestion.quarantine import release
+    from annotation_platform.schema.tables import CleanedImages, RawImages
     from annotation_platform.settings import read_settings
 
     lake = lake_of(read_settings())

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from annotation_platform.cli.options import Registry
-from annotation_platform.schema.tables import DatasetVersions
 
 if TYPE_CHECKING:
     from annotation_platform.provenance.state import VersionState
@@ -64,7 +63,9 @@ def open_files(settings: "Settings", git: "Git", where: Registry) -> "DvcRemote"
 
 def published_tags(lake: "Lake") -> set[str]:
     """Return the tags of the versions that were published from a lake."""
-    return set(lake.tables.read_all(DatasetVersions)["tag"])
+    from annotation_platform.schema.tables import DatasetVersions
+
+    return set(lake.tables.read_all(DatasetVersions)[DatasetVersions.tag])
 
 
 def read_version(settings: "Settings", version: str, where: Registry) -> "VersionState":

@@ -17,7 +17,6 @@ from annotation_platform.cli.output import (
     table_of,
     write_output,
 )
-from annotation_platform.schema.tables import LabelTasks
 
 if TYPE_CHECKING:
     from annotation_platform.labeling.backends.protocol import LabelingBackend
@@ -165,6 +164,7 @@ def round_annotations(
 def round_close(round_id: RoundId, reason: Reason, as_json: AsJson = False) -> None:
     """Close a round: complete tasks count, and the other images are selected again later."""
     from annotation_platform.labeling.rounds import close_round
+    from annotation_platform.schema.tables import LabelTasks
 
     lake, labeling = _lake_and_labeling()
     lake.tables.read(LabelTasks, round_id)

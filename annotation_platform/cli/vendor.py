@@ -69,7 +69,7 @@ def vendor_export(
 
 @dataclass(frozen=True)
 class Returned:
-    """What a vendor returned, and how to read it."""
+    """The files that a vendor returned, and their format."""
 
     source: Annotated[
         Literal["package", "pybossa"],

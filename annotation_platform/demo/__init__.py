@@ -1,1 +1,1 @@
-"""The demonstration: images with exact truth, simulated people, real servers."""
+"""The demonstration: images with exact ground truth, simulated annotators, real servers."""

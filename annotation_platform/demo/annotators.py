@@ -1,4 +1,4 @@
-"""Simulated people, whose skill is known because it is given."""
+"""Simulated annotators whose error rates are known because they are set."""
 
 import hashlib
 from collections.abc import Sequence
@@ -32,55 +32,57 @@ _NAMES = (
     "kofi",
     "lena",
 )
-_LARGEST_JITTER = 0.08  # of a side: a careless person still hits a small object
-_THINNEST = 0.01  # pixels; what is thinner inside the image is as good as not there
-_SECONDS_TO_LOOK = 4.0
+_LARGEST_JITTER = 0.08  # share of a side, so that small objects still get a usable box
+_THINNEST = 0.01  # pixels; a box that is thinner inside the image counts as invisible
+_SECONDS_TO_VIEW = 4.0
 _SAME_OBJECT_IOU = 0.3
 
 EXPERT = "expert@example.org"
-"""Who decides what the others leave open: an expert sees what is really there."""
+"""The reviewer of disputed labels, who knows the ground truth."""
 
 
 @dataclass(frozen=True)
 class SimulatedPerson:
-    """Somebody who answers with errors of a known size.
+    """An annotator who makes errors of a known size.
 
-    ``jitter_pixels`` is the deviation of each edge; ``miss_rate`` the share of objects overlooked;
-    ``extra_rate`` the boxes drawn around nothing, for each object there is (for each image where
-    there is none); ``confusion_rate`` the share of boxes given another class than their own.
+    ``jitter_pixels`` is the standard deviation of each edge; ``miss_rate`` the share of objects
+    overlooked; ``extra_rate`` the number of spurious boxes per object (per image if the image has
+    no object); ``confusion_rate`` the share of boxes with a wrong class.
 
-    Before a proposal somebody takes it as it is with the probability ``anchoring``, right or wrong;
-    otherwise it is left standing where it has the class and overlaps by ``content_iou`` what they
-    would have drawn, moved or renamed where it does not, and deleted where they see nothing. Each
-    box costs what was done to it: drawn, checked, or moved.
+    A pre-annotation is accepted unchanged with the probability ``anchoring``, right or wrong.
+    Otherwise it is compared with the box that the annotator would have drawn: it is accepted if
+    the class is the same and the IoU is at least ``content_iou``, moved or renamed if not, and
+    deleted if the annotator sees no object there. Each box costs the seconds of its action: draw,
+    check or move.
     """
 
-    name: str  # an e-mail address: the identity that places are assigned to
+    name: str  # an e-mail address: the identity that assignments are for
     jitter_pixels: float
     miss_rate: float
     extra_rate: float
     confusion_rate: float
     seconds_to_draw: float
-    seconds_to_check: float = 1.5  # a proposal that is then left as it is, or deleted
-    seconds_to_move: float = 4.0  # a proposal, or to rename it
+    seconds_to_check: float = 1.5  # to accept or delete a pre-annotation
+    seconds_to_move: float = 4.0  # to move or rename a pre-annotation
     anchoring: float = 0.15
     content_iou: float = 0.75
 
 
 @dataclass(frozen=True)
 class SimulatedAnnotation:
-    """What one person said of one image, and how long it took."""
+    """The labels that one annotator gave one image, and the seconds spent."""
 
     labels: list[Label]
     lead_time_seconds: float
 
 
 def make_people(people: int = 4, seed: int = 0) -> list[SimulatedPerson]:
-    """Return so many people, from the most to the least careful; the careful take longer.
+    """Return ``people`` annotators, from the most to the least careful; careful ones take longer.
 
-    The first has a jitter of 1.5 pixels, misses 2 % of the objects, draws 1 % too many and confuses
-    1 %; the last 4 pixels, 10 %, 6 % and 7 %. A box takes the first 8 seconds to draw, the last 6.
-    The seed says who is which; one alone is the first.
+    The first has a jitter of 1.5 pixels, misses 2 % of the objects, draws 1 % spurious boxes and
+    confuses 1 % of the classes; the last has 4 pixels, 10 %, 6 % and 7 %. A box takes the first 8
+    seconds to draw, the last 6. The seed assigns names to skills; a single annotator has the skill
+    of the first.
     """
     rng = np.random.default_rng(seed)
     names = [*_NAMES, *(f"person-{number}" for number in range(len(_NAMES) + 1, people + 1))]
@@ -100,7 +102,7 @@ def make_people(people: int = 4, seed: int = 0) -> list[SimulatedPerson]:
 
 
 def annotation_rng(person: SimulatedPerson, image_id: str, *, seed: int = 0) -> np.random.Generator:
-    """Return the randomness of one person before one image, whatever was answered before."""
+    """Return the random generator of one annotator and one image, independent of all others."""
     digest = hashlib.sha256(f"{seed}/{person.name}/{image_id}".encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:16], "big"))
 
@@ -113,44 +115,44 @@ def simulate_annotation(
     height: int,
     ontology: Ontology,
     rng: np.random.Generator,
-    proposals: Sequence[Label] = (),
+    pre_annotations: Sequence[Label] = (),
 ) -> SimulatedAnnotation:
-    """Return what this person says of an image with these true boxes.
+    """Return this annotator's labels for an image with these ground truth boxes.
 
     Args:
-        person: who answers.
-        truth_boxes: columns ``class_name x1 y1 x2 y2``, pixels, any number of rows. What has no
-            area inside the image cannot be seen and is skipped.
-        width: of the image, pixels.
-        height: of the image, pixels.
-        ontology: the classes that can be chosen; with only one there is nothing to confuse.
-        rng: from ``annotation_rng``, so that the order of the images does not matter. The same one
-            gives the same sight of the image, with and without proposals.
-        proposals: the boxes that are shown, in pixels.
+        person: the annotator.
+        truth_boxes: columns ``class_name x1 y1 x2 y2``, pixels, any number of rows. Boxes without
+            area inside the image are invisible and skipped.
+        width: width of the image, pixels.
+        height: height of the image, pixels.
+        ontology: the classes to choose from; with a single class there is no confusion.
+        rng: from ``annotation_rng``, so that the order of the images does not matter. The same
+            generator state gives the same perception with and without pre-annotations.
+        pre_annotations: boxes shown to the annotator, pixels.
 
     Returns:
-        Boxes inside the image, each with an area: those made of proposals, in their order, then
-        those drawn: what was seen, in the order of the truth, and what is around nothing. Each edge
-        drawn is off by at most three deviations, and the deviation is at most 8 % of the side, so
-        that a box can never turn inside out.
+        Boxes inside the image, each with an area: those that come from pre-annotations, in their
+        order, then those drawn: perceived objects in the order of the ground truth, and spurious
+        boxes. Each drawn edge is off by at most three standard deviations, and a deviation is at
+        most 8 % of the side, so that a box never turns inside out.
 
     Raises:
-        DataError: a true class is not in the ontology.
+        DataError: a ground truth class is not in the ontology.
     """
-    foreign = set(truth_boxes["class_name"]) - set(ontology.names)
-    if foreign:
+    unknown = set(truth_boxes["class_name"]) - set(ontology.names)
+    if unknown:
         raise DataError(
-            f"the truth has the class {min(foreign)!r}, the ontology only "
+            f"the ground truth has the class {min(unknown)!r}, the ontology only "
             f"{', '.join(ontology.names)}. Add it to the ontology."
         )
-    sight = _sight(person, truth_boxes, width, height, ontology, rng)
+    perceived = _perceive(person, truth_boxes, width, height, ontology, rng)
     pace = rng.lognormal(0.0, 0.25)
-    kept, drawn, seconds = _beside(proposals, sight, person, rng)
-    seconds += _SECONDS_TO_LOOK + person.seconds_to_draw * len(drawn)
-    return SimulatedAnnotation([*kept, *drawn], round(float(seconds * pace), 2))
+    corrected, drawn, seconds = _correct(pre_annotations, perceived, person, rng)
+    seconds += _SECONDS_TO_VIEW + person.seconds_to_draw * len(drawn)
+    return SimulatedAnnotation([*corrected, *drawn], round(float(seconds * pace), 2))
 
 
-def _sight(
+def _perceive(
     person: SimulatedPerson,
     truth_boxes: pd.DataFrame,
     width: int,
@@ -158,20 +160,17 @@ def _sight(
     ontology: Ontology,
     rng: np.random.Generator,
 ) -> list[Label]:
-    """Return what the person would draw on the bare image."""
+    """Return the boxes that the annotator would draw without pre-annotations."""
     edges = as_boxes(truth_boxes[BOX_COLUMNS].to_numpy(dtype=np.float64))
-    there = clip_boxes(edges, width=width, height=height)
-    can_be_seen = (there[:, 2:] - there[:, :2] >= _THINNEST).all(axis=1)
-    there_names = truth_boxes["class_name"].to_numpy(dtype=object)[can_be_seen]
-    there = there[can_be_seen]
-    seen = rng.random(len(there)) >= person.miss_rate
-    drawn = _jitter(there, person.jitter_pixels, rng)[seen]
-    names = [
-        _perhaps_another(str(name), person.confusion_rate, ontology, rng)
-        for name in there_names[seen]
-    ]
-    extras = int(rng.binomial(max(len(there), 1), person.extra_rate))
-    drawn = np.vstack([drawn, _boxes_around_nothing(extras, there, width, height, rng)])
+    inside = clip_boxes(edges, width=width, height=height)
+    is_visible = (inside[:, 2:] - inside[:, :2] >= _THINNEST).all(axis=1)
+    true_names = truth_boxes["class_name"].to_numpy(dtype=object)[is_visible]
+    inside = inside[is_visible]
+    seen = rng.random(len(inside)) >= person.miss_rate
+    drawn = _jitter(inside, person.jitter_pixels, rng)[seen]
+    names = [_confuse(str(name), person.confusion_rate, ontology, rng) for name in true_names[seen]]
+    extras = int(rng.binomial(max(len(inside), 1), person.extra_rate))
+    drawn = np.vstack([drawn, _spurious_boxes(extras, inside, width, height, rng)])
     names += [str(rng.choice(ontology.names)) for _ in range(extras)]
     return [
         Label.box(name, *(float(edge) for edge in box))
@@ -179,16 +178,17 @@ def _sight(
     ]
 
 
-def _beside(
-    proposals: Sequence[Label],
-    sight: Sequence[Label],
+def _correct(
+    pre_annotations: Sequence[Label],
+    perceived: Sequence[Label],
     person: SimulatedPerson,
     rng: np.random.Generator,
 ) -> tuple[list[Label], list[Label], float]:
-    """Return what becomes of the proposals, what is left to draw, and the seconds they took."""
-    overlap = iou_matrix(_edges(proposals), _edges(sight))
-    left, said, seconds = list(range(len(sight))), [], 0.0
-    for row, proposal in zip(overlap, proposals, strict=True):
+    """Return the corrected pre-annotations, the boxes left to draw, and the seconds spent."""
+    overlap = iou_matrix(_edges(pre_annotations), _edges(perceived))
+    corrected: list[Label] = []
+    left, seconds = list(range(len(perceived))), 0.0
+    for row, shown in zip(overlap, pre_annotations, strict=True):
         nearest = max(left, key=row.__getitem__, default=None)
         if nearest is not None and row[nearest] < _SAME_OBJECT_IOU:
             nearest = None
@@ -196,17 +196,17 @@ def _beside(
             left.remove(nearest)
         is_anchored = rng.random() < person.anchoring
         if is_anchored or nearest is None:
-            said += [proposal] if is_anchored else []
+            corrected += [shown] if is_anchored else []
             seconds += person.seconds_to_check
         elif (
-            row[nearest] >= person.content_iou and sight[nearest].class_name == proposal.class_name
+            row[nearest] >= person.content_iou and perceived[nearest].class_name == shown.class_name
         ):
-            said.append(proposal)
+            corrected.append(shown)
             seconds += person.seconds_to_check
         else:
-            said.append(sight[nearest])
+            corrected.append(perceived[nearest])
             seconds += person.seconds_to_move
-    return said, [sight[number] for number in left], seconds
+    return corrected, [perceived[number] for number in left], seconds
 
 
 def _edges(labels: Sequence[Label]) -> Boxes:
@@ -219,16 +219,15 @@ def _jitter(boxes: Boxes, deviation: float, rng: np.random.Generator) -> Boxes:
     return np.asarray(boxes + off * np.minimum(deviation, _LARGEST_JITTER * sides))
 
 
-def _perhaps_another(
-    name: str, confusion_rate: float, ontology: Ontology, rng: np.random.Generator
-) -> str:
+def _confuse(name: str, confusion_rate: float, ontology: Ontology, rng: np.random.Generator) -> str:
+    """Return the class name, or another one with the probability ``confusion_rate``."""
     others = [other for other in ontology.names if other != name]
     if others and rng.random() < confusion_rate:
         return str(rng.choice(others))
     return name
 
 
-def _boxes_around_nothing(
+def _spurious_boxes(
     count: int, like: Boxes, width: int, height: int, rng: np.random.Generator
 ) -> Boxes:
     """Return ``(count, 4)`` boxes anywhere, sized as in ``like``, or a tenth of the image."""

@@ -1,4 +1,4 @@
-"""Water, quays and light: what lies under and over the objects of the demo's harbour."""
+"""Water, quays and light: the ground below the objects of the demo's harbour, and its light."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ class Light:
 
     name: str
     gain: tuple[float, float, float]
-    haze: float  # 0 clear to 1 nothing seen
+    haze: float  # 0 clear to 1 opaque
     haze_colour: tuple[int, int, int]
     shadow: float  # 0 none to 1 black
     lamps: bool = False
@@ -36,7 +36,7 @@ LIGHT_WEIGHTS = (0.30, 0.19, 0.14, 0.15, 0.10, 0.12)
 
 @dataclass(frozen=True)
 class Ground:
-    """An empty harbour: its image, and how far every pixel is from the water's edge."""
+    """An empty harbour: its image, and the distance of every pixel from the water's edge."""
 
     pixels: FloatArray  # (H, W, 3), 0 to 255
     inland: FloatArray  # (H, W), pixels from the edge: above zero on land, below on water
@@ -72,7 +72,7 @@ def draw_ground(rng: np.random.Generator, *, width: int, height: int) -> Ground:
     inland = _shore(rng, across, lengthwise, unit)
     water = _water(rng, x, y, inland, unit)
     land = _land(rng, inland, across, lengthwise, unit)
-    # The edge is half a pixel soft on either side, so that it is not a staircase.
+    # The edge is blended over half a pixel on either side, against aliasing.
     share = np.clip(inland + 0.5, 0, 1)[..., None]
     return Ground(pixels=water * (1 - share) + land * share, inland=inland, along=along, unit=unit)
 
@@ -122,7 +122,7 @@ def _land(
     stains, wear = noise(rng, shape, 70 * unit), noise(rng, shape, 9 * unit)
     brightness = 7 * stains + 4 * wear + rng.normal(0, 4, size=shape)
     pixels = np.array(_GROUNDS[kind]) * rng.uniform(0.82, 1.16) + brightness[..., None]
-    # In a yard there is no edge to measure from: the slabs are then laid from the middle.
+    # A yard has no edge to measure from: its slabs are measured from the middle.
     depth = inland if float(inland.min()) < 999 else across
     if kind == "concrete":
         for distance in (depth, lengthwise):
@@ -151,7 +151,7 @@ def _quay_edge(pixels: FloatArray, inland: FloatArray, lengthwise: FloatArray, u
 def apply_light(
     pixels: FloatArray, light: Light, ground: Ground, rng: np.random.Generator
 ) -> FloatArray:
-    """Return the scene as it looks at this hour: tinted, hazy, vignetted; lamps burn at dusk."""
+    """Return the scene in this light: tinted, hazy, vignetted; with lamps at dusk."""
     height, width = ground.inland.shape
     y, x = np.mgrid[0:height, 0:width].astype(np.float64)
     lit = pixels * np.array(light.gain) * rng.uniform(0.92, 1.08)
@@ -167,7 +167,7 @@ def apply_light(
 
 
 def _lamps(ground: Ground, x: FloatArray, y: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """Return how much lamplight falls on every pixel: pools of it along the quay."""
+    """Return the lamplight at every pixel: pools of light along the quay."""
     glow = np.zeros(x.shape)
     rows, columns = np.nonzero(np.abs(ground.inland - 14 * ground.unit) < 1.0)
     for index in rng.permutation(len(rows))[:5]:

@@ -1,4 +1,4 @@
-"""The ``demo`` command: what it checks first, and how it shows what came out."""
+"""The ``demo`` command: it checks its options, runs the demonstration and prints the results."""
 
 import json
 import math
@@ -22,13 +22,13 @@ from annotation_platform.versioning.manifest import version_tag
 from annotation_platform.versioning.registry import checkout_on_new_machine
 
 _SHOWN = 10
-_LOG_WIDTH = 140
+_LOG_WIDTH = 160
 _TRAINING_SECONDS = {"label-studio": 180.0, "simulated": 10.0}
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line asked for."""
+    """The options of the command line."""
 
     home: Path
     images: Path | None
@@ -46,22 +46,22 @@ class Request:
 
 
 def run(request: Request, out: Console) -> None:
-    """Run the demonstration and print the table, what a stranger found, and the JSON line.
+    """Run the demonstration and print the table, a clone's contents, and the JSON line.
 
     Raises:
-        SettingsError, DataError: something is missing or wrong; nothing was started.
+        SettingsError, DataError: an option or a file is missing or wrong; nothing was started.
     """
     options = _options(request)
     with Narrator() as narrator:
         material = _material(request, narrator)
 
         def finished(result: DemoResult) -> None:
-            narrator.stage("a stranger clones the registry and pulls the last version")
-            found = _stranger(result)
+            narrator.stage("cloning the registry and pulling the last version")
+            cloned = _clone_last_version(result)
             narrator.close()
-            _show(result, found, request, out)
+            _show(result, cloned, request, out)
             if request.keep:
-                out.print("The servers stay up; Ctrl-C stops them.")
+                out.print("The servers keep running; Ctrl-C stops them.")
                 while True:
                     time.sleep(1.0)
 
@@ -75,11 +75,11 @@ def _options(request: Request) -> DemoOptions:
         )
     if request.annotations_per_task > request.annotators:
         raise SettingsError(
-            f"--k {request.annotations_per_task}: {request.annotators} people cannot give so many "
-            "different answers. Pass more --annotators."
+            f"--k {request.annotations_per_task}: {request.annotators} annotators cannot give "
+            "that many annotations of one image. Pass more --annotators."
         )
     if (request.images is None) != (request.truth is None):
-        raise SettingsError("--images and --truth belong together: pass both, or neither.")
+        raise SettingsError("--images and --truth go together: pass both, or neither.")
     labeling: Literal["label-studio", "simulated"]
     labeling = "simulated" if request.labeling == "simulated" else "label-studio"
     return DemoOptions(
@@ -96,7 +96,7 @@ def _material(request: Request, narrator: Narrator) -> Material:
     if request.images is None or request.truth is None:
         narrator.stage(f"drawing {request.batches} batches of {request.batch_images} images")
         return drawn_material(request.batches, request.batch_images, seed=request.seed)
-    narrator.stage(f"reading images and their truth from {request.images}")
+    narrator.stage(f"reading images and their ground truth from {request.images}")
     material, problems = real_material(
         request.images,
         request.truth,
@@ -109,13 +109,13 @@ def _material(request: Request, narrator: Narrator) -> Material:
     return material
 
 
-def _stranger(result: DemoResult) -> str:
-    """Return what somebody finds who has git, dvc and the registry's address, and nothing else."""
+def _clone_last_version(result: DemoResult) -> str:
+    """Return a sentence on the last version, read from a clone with git, dvc and pycocotools."""
     from pycocotools.coco import COCO
 
     tag = version_tag("training-set", str(result.rounds[-1]["version"]))
-    with tempfile.TemporaryDirectory() as place:
-        folder = checkout_on_new_machine(result.registry, tag, Path(place) / "clone")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = checkout_on_new_machine(result.registry, tag, Path(temporary) / "clone")
         data = folder / "datasets" / "training-set"
         images = boxes = 0
         for file in sorted((data / "coco").glob("*.json")):
@@ -124,33 +124,33 @@ def _stranger(result: DemoResult) -> str:
             names = [image["file_name"] for image in coco.imgs.values()]
             missing = [name for name in names if not (data / name).is_file()]
             if missing:
-                raise DataError(f"{tag}: {missing[0]} did not arrive with dvc pull.")
+                raise DataError(f"{tag}: dvc pull did not fetch {missing[0]}. Run the demo again.")
             images, boxes = images + len(names), boxes + len(coco.anns)
     return (
-        f"A stranger cloned {result.registry}, checked out {tag} and ran dvc pull: "
+        f"Clone of {result.registry} at {tag} after dvc pull: "
         f"{images} images and {boxes} boxes, read by pycocotools."
     )
 
 
-def _show(result: DemoResult, found: str, request: Request, out: Console) -> None:
-    table = Table(title="one row a round", title_justify="left")
+def _show(result: DemoResult, cloned: str, request: Request, out: Console) -> None:
+    table = Table(title="one row per round", title_justify="left")
     names = [
         "round", "landed", "accepted", "quarantined", "duplicates", "tasks", "annotations",
         "agreement", "minutes", "minutes_without", "consensus_f1", "model_map50", "test_images",
         "version",
     ]  # fmt: skip
     for name in names:
-        number = name not in ("round", "version")
-        table.add_column(name.replace("_", " "), justify="right" if number else "left")
+        is_number = name not in ("round", "version")
+        table.add_column(name.replace("_", " "), justify="right" if is_number else "left")
     for row in result.rounds:
         table.add_row(*(_cell(row[name]) for name in names))
-    # Beside the JSON line what people read goes to standard error.
-    place = Console(stderr=True, highlight=False) if request.as_json else out
+    # With --json, standard output holds the JSON line alone.
+    console = Console(stderr=True, highlight=False) if request.as_json else out
     # In a log the table is as wide as it needs to be.
-    place.width = place.width if place.is_terminal else _LOG_WIDTH
-    place.print(table)
-    place.print(_of_proposals(result.rounds[-1]), soft_wrap=True)
-    place.print(found, soft_wrap=True)
+    console.width = console.width if console.is_terminal else _LOG_WIDTH
+    console.print(table)
+    console.print(_effect_of_predictions(result.rounds[-1]), soft_wrap=True)
+    console.print(cloned, soft_wrap=True)
     if request.as_json:
         rounds = [{name: _plain(value) for name, value in row.items()} for row in result.rounds]
         data = {"registry": str(result.registry), "remote": str(result.remote), "rounds": rounds}
@@ -158,20 +158,20 @@ def _show(result: DemoResult, found: str, request: Request, out: Console) -> Non
         sys.stdout.flush()
 
 
-def _of_proposals(row: dict[str, Any]) -> str:
-    """Return what the last round's proposals did to people's time and to what they said."""
+def _effect_of_predictions(row: dict[str, Any]) -> str:
+    """Return a text on the effect of pre-annotations on time and labels in the last round."""
     measured = (
         f"measured {row['anchoring']:.2f} ({row['anchoring_low']:.2f} to "
         f"{row['anchoring_high']:.2f})"
     )
     return (
-        f"With proposals people needed {row['minutes']:.1f} minutes in {row['round']}, without "
-        f"them {row['minutes_without']:.1f}: {row['spared']:.0%} less, and "
-        f"{row['spared_beside_proposals']:.0%} less where they saw any; the rest is blind, to "
-        f"audit what is accepted and to measure what proposals do. The consensus F1 is "
-        f"{row['f1_before_review']:.3f} beside {row['f1_without']:.3f}. They take over "
-        f"{row['anchoring_set']:.2f} of all proposals unseen; "
-        + ("that could not be measured." if math.isnan(row["anchoring"]) else f"{measured}.")
+        f"Annotators needed {row['minutes']:.1f} minutes in {row['round']} with predictions and "
+        f"{row['minutes_without']:.1f} without: {row['spared']:.0%} less, and "
+        f"{row['spared_beside_proposals']:.0%} less on tasks that showed predictions. The other "
+        f"tasks measure label errors and anchoring. The consensus F1 is "
+        f"{row['f1_before_review']:.3f} with predictions and {row['f1_without']:.3f} without. "
+        f"Annotators accept a share of {row['anchoring_set']:.2f} of all predictions unchecked; "
+        + ("it could not be measured." if math.isnan(row["anchoring"]) else f"{measured}.")
     )
 
 

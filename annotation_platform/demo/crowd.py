@@ -1,4 +1,4 @@
-"""Simulated people at work: each takes their own places and answers them, all at the same time."""
+"""Simulated annotators at work: each submits their own assignments, all in parallel."""
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,10 +25,12 @@ from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.shapes import Label
 
+_REVIEW_SECONDS = 20.0
+
 
 @dataclass(frozen=True)
-class Desk:
-    """A place in front of one person: what they see before they answer."""
+class OpenAssignment:
+    """An assignment that waits for its annotator, with the pre-annotations that they see."""
 
     backend_task: str
     image_id: str
@@ -37,9 +39,9 @@ class Desk:
 
 @dataclass(frozen=True)
 class LabelledObjects:
-    """One person's annotation of an image of ``width`` by ``height`` pixels, and their decision.
+    """One annotator's labels for an image of ``width`` by ``height`` pixels, and a decision.
 
-    ``decision`` is ``accept`` for a reviewer, who is shown labels in dispute, and empty otherwise.
+    ``decision`` is ``accept`` for a reviewer of disputed labels, and empty otherwise.
     """
 
     labels: Sequence[Label]
@@ -49,52 +51,55 @@ class LabelledObjects:
 
 
 class Seat(Protocol):
-    """One person's own way into the labelling back end."""
+    """The labelling back end as one annotator reaches it."""
 
-    def open_places(self, round_id: str) -> list[Desk]:
-        """Return the places of a round that are this person's to answer."""
+    def open_places(self, round_id: str) -> list[OpenAssignment]:
+        """Return the open assignments of this annotator in a round."""
 
-    def submit(self, place: Desk, said: LabelledObjects, seconds: float) -> None:
-        """Answer a place, once."""
+    def submit(
+        self, assignment: OpenAssignment, annotation: LabelledObjects, seconds: float
+    ) -> None:
+        """Submit the one annotation of an assignment."""
 
 
 class SimulatedSeat:
-    """A person in front of the simulated back end."""
+    """The simulated back end as one annotator reaches it."""
 
     def __init__(self, labeling: SimulatedLabeling, name: str) -> None:
         self._labeling, self._name = labeling, name
 
-    def open_places(self, round_id: str) -> list[Desk]:
-        """Return the places of a round that are this person's to answer."""
-        places = self._labeling.open_places(self._name)
+    def open_places(self, round_id: str) -> list[OpenAssignment]:
+        """Return the open assignments of this annotator in a round."""
         return [
-            Desk(place.backend_task, place.image_id, place.pre_annotations)
-            for place in places
-            if place.round_id == round_id
+            OpenAssignment(one.backend_task, one.image_id, one.pre_annotations)
+            for one in self._labeling.open_places(self._name)
+            if one.round_id == round_id
         ]
 
-    def submit(self, place: Desk, said: LabelledObjects, seconds: float) -> None:
-        """Answer a place."""
-        decided = write_decision(said.decision) if said.decision else []
-        content = [*decided, *write_regions(said.labels)]
-        self._labeling.submit(place.backend_task, self._name, content, seconds)
+    def submit(
+        self, assignment: OpenAssignment, annotation: LabelledObjects, seconds: float
+    ) -> None:
+        """Submit the annotation of an assignment."""
+        decision = write_decision(annotation.decision) if annotation.decision else []
+        content = [*decision, *write_regions(annotation.labels)]
+        self._labeling.submit(assignment.backend_task, self._name, content, seconds)
 
 
 class LabelStudioSeat:
-    """A person logged in to Label Studio with a token of their own."""
+    """Label Studio as one annotator reaches it, with a personal token."""
 
     def __init__(self, url: str, token: str, name: str) -> None:
         self._http, self._name = LabelStudioHttp(url, token), name
 
-    def open_places(self, round_id: str) -> list[Desk]:
-        """Return the places of a round that are this person's to answer."""
+    def open_places(self, round_id: str) -> list[OpenAssignment]:
+        """Return the open assignments of this annotator in a round."""
         projects = self._http.pages("/api/projects/", title=round_id, include="id,title")
         project = next(item["id"] for item in projects if item["title"] == round_id)
         page = self._http.get("/api/tasks/", project=project, page=1, page_size=100_000)
         shown = self._http.get("/api/predictions/", project=project)
         proposed = {prediction["task"]: prediction["result"] for prediction in shown}
         return [
-            Desk(
+            OpenAssignment(
                 str(task["id"]),
                 task["data"]["image_id"],
                 Payload(LABEL_STUDIO, proposed.get(task["id"], [])),
@@ -103,9 +108,11 @@ class LabelStudioSeat:
             if task["data"]["assignee"] in (self._name, "") and not task["is_labeled"]
         ]
 
-    def submit(self, place: Desk, said: LabelledObjects, seconds: float) -> None:
-        """Answer a place."""
-        decided = [
+    def submit(
+        self, assignment: OpenAssignment, annotation: LabelledObjects, seconds: float
+    ) -> None:
+        """Submit the annotation of an assignment."""
+        decision = [
             {
                 "id": "decision",
                 "type": "choices",
@@ -114,10 +121,10 @@ class LabelStudioSeat:
                 "value": {"choices": [ACCEPT]},
             }
         ]
-        drawn = write_result(said.labels, said.width, said.height)
-        result = [*decided, *drawn] if said.decision else drawn
+        drawn = write_result(annotation.labels, annotation.width, annotation.height)
+        result = [*decision, *drawn] if annotation.decision else drawn
         content = {"result": result, "lead_time": seconds}
-        self._http.post(f"/api/tasks/{place.backend_task}/annotations/", content)
+        self._http.post(f"/api/tasks/{assignment.backend_task}/annotations/", content)
 
 
 def annotation_round(
@@ -129,66 +136,67 @@ def annotation_round(
     seed: int,
     progress: Callable[[], None],
 ) -> int:
-    """Let everybody answer their places of a round and return the number of answers.
+    """Submit every open assignment of a round and return the number of annotations.
 
     Args:
-        round_id: the round, already before people.
-        people: who answers; each in a thread of their own.
-        seats: each person's way into the back end, by name.
-        truth: what is really in the images, by image id.
-        seed: of their mistakes.
-        progress: called after every answer, from any thread.
+        round_id: the round; its tasks are published in the back end.
+        people: the annotators; each works in a thread of their own.
+        seats: each annotator's access to the back end, by name.
+        truth: ground truth by image id.
+        seed: random seed of the annotators' errors.
+        progress: called after every annotation, from any thread.
     """
     boxes = {str(key): rows for key, rows in truth.labels.groupby("image_id")}
     sizes = sizes_of(truth)
     nothing = truth.labels.head(0)
 
     def work(person: SimulatedPerson) -> int:
-        places = seats[person.name].open_places(round_id)
-        for place in places:
-            width, height = sizes[place.image_id]
-            seen: pd.DataFrame = boxes.get(place.image_id, nothing)
-            shown = decode(place.proposed, Canvas(width, height, truth.ontology))
-            said = simulate_annotation(
+        assignments = seats[person.name].open_places(round_id)
+        for assignment in assignments:
+            width, height = sizes[assignment.image_id]
+            true_boxes: pd.DataFrame = boxes.get(assignment.image_id, nothing)
+            shown = decode(assignment.proposed, Canvas(width, height, truth.ontology))
+            simulated = simulate_annotation(
                 person,
-                seen,
+                true_boxes,
                 width=width,
                 height=height,
                 ontology=truth.ontology,
-                rng=annotation_rng(person, place.image_id, seed=seed),
-                proposals=shown.labels,
+                rng=annotation_rng(person, assignment.image_id, seed=seed),
+                pre_annotations=shown.labels,
             )
-            annotation = LabelledObjects(said.labels, width, height)
-            seats[person.name].submit(place, annotation, said.lead_time_seconds)
+            annotation = LabelledObjects(simulated.labels, width, height)
+            seats[person.name].submit(assignment, annotation, simulated.lead_time_seconds)
             progress()
-        return len(places)
+        return len(assignments)
 
     with ThreadPoolExecutor(len(people)) as pool:
         return sum(pool.map(work, people))
 
 
 def review(round_id: str, seat: Seat, truth: Dataset, *, progress: Callable[[], None]) -> int:
-    """Let an expert, who sees what is really there, decide a round's reviews; return how many.
+    """Decide every review of a round as an expert who knows the ground truth; return their number.
 
     Args:
-        round_id: the round, merged.
-        seat: the expert's way into the back end.
-        truth: what is really in the images, by image id.
+        round_id: the round; its annotations are merged.
+        seat: the expert's access to the back end.
+        truth: ground truth by image id.
         progress: called after every decision.
     """
     sizes = sizes_of(truth)
     boxes = {str(key): rows for key, rows in truth.labels.groupby("image_id")}
-    places = seat.open_places(review_round(round_id))
-    for place in places:
-        seen = boxes.get(place.image_id, truth.labels.head(0))
-        rows = seen[["class_name", *BOX_COLUMNS]].itertuples(index=False)
+    assignments = seat.open_places(review_round(round_id))
+    for one in assignments:
+        true_boxes = boxes.get(one.image_id, truth.labels.head(0))
+        rows = true_boxes[["class_name", *BOX_COLUMNS]].itertuples(index=False)
         drawn = [Label.box(*row) for row in rows]
-        seat.submit(place, LabelledObjects(drawn, *sizes[place.image_id], "accept"), 20.0)
+        decided = LabelledObjects(drawn, *sizes[one.image_id], "accept")
+        seat.submit(one, decided, _REVIEW_SECONDS)
         progress()
-    return len(places)
+    return len(assignments)
 
 
 def sizes_of(truth: Dataset) -> dict[str, tuple[int, int]]:
-    """Return width and height of every image by image id, pixels."""
+    """Return width and height in pixels of every image, by image id."""
     sides = zip(truth.images["width"].tolist(), truth.images["height"].tolist(), strict=True)
     return dict(zip(truth.images["image_id"], sides, strict=True))

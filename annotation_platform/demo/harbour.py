@@ -1,4 +1,4 @@
-"""One image of a harbour seen from above, drawn with its exact truth."""
+"""One image of a harbour seen from above, drawn with its exact ground truth."""
 
 from dataclasses import dataclass
 
@@ -19,23 +19,23 @@ from annotation_platform.demo.sprites import DRAW, Pen, Sprite, lattice_beam
 from annotation_platform.images.decoding import Pixels
 from annotation_platform.schema.geometry import FloatArray
 
-# How often each class is asked for where there is both land and water.
+# Probability of each class where there is both land and water.
 CLASS_SHARES = {"boat": 0.43, "container": 0.30, "buoy": 0.18, "lorry": 0.09}
 MINIMUM_VISIBLE = 0.25
 
 _AFLOAT = {"boat", "buoy"}
 _NOTHING = -1
-_IN_THE_WAY = -2  # a gantry: covers objects, is none itself
+_OCCLUDER = -2  # a gantry: it covers objects and belongs to no class
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One image and what is in it."""
+    """One image and its objects."""
 
     pixels: Pixels  # (H, W, 3) RGB
     labels: pd.DataFrame  # class_name x1 y1 x2 y2, pixels; the index is the object's number
-    seen: npt.NDArray[np.int16]  # (H, W), the number of the object seen at each pixel, or below 0
-    visible: dict[int, float]  # share of each drawn object that is seen, 0 to 1
+    seen: npt.NDArray[np.int16]  # (H, W), number of the object visible at each pixel, or below 0
+    visible: dict[int, float]  # visible share of each drawn object, 0 to 1
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,12 @@ class _Placed:
     class_name: str
     sprite: Sprite
     area: float  # square pixels of the whole object, inside the image or not
-    shown: float  # square pixels of it that were seen when it was laid
+    shown: float  # square pixels of it that were visible when it was drawn
     angle: float  # radians
 
 
 class _Canvas:
-    """An image on which objects are laid, and which of them is seen where."""
+    """An image on which objects are drawn, with the object visible at each pixel."""
 
     def __init__(self, ground: Ground, light: Light, sun: FloatArray) -> None:
         self.ground, self.light, self.sun = ground, light, sun
@@ -57,7 +57,7 @@ class _Canvas:
         self.placed: list[_Placed] = []
 
     def lay(self, sprite: Sprite, number: int) -> None:
-        """Lay the sprite and its shadow over what is there."""
+        """Draw the sprite and its shadow over the image."""
         self._cast_shadow(sprite)
         inside, part = self._windows(sprite)
         alpha = sprite.alpha[part][..., None]
@@ -65,9 +65,9 @@ class _Canvas:
         self.seen[inside][sprite.alpha[part] >= 0.5] = number
 
     def fits(self, sprite: Sprite, area: float, class_name: str) -> bool:
-        """Tell whether enough of the sprite would be seen, and it would hide nothing much.
+        """Return whether enough of the sprite would be visible and little would be hidden by it.
 
-        Containers may be stacked; of all else a tenth may overlap, more would be a collision.
+        Stacked containers may overlap by a quarter, any other objects by a tenth.
         """
         inside, part = self._windows(sprite)
         mask = sprite.alpha[part] >= 0.5
@@ -117,9 +117,9 @@ class _Canvas:
 def draw_scene(rng: np.random.Generator, *, width: int = 320, height: int = 240) -> Scene:
     """Return one harbour seen from above, with about eight objects in it.
 
-    A truth box is the extent, to the pixel, of the visible part of its object: the pixels that the
-    object covers by half or more and nothing later covers. An object of which less than a quarter
-    is visible has no truth box; what lies outside the image counts as not visible.
+    A ground truth box is the extent, to the pixel, of the visible part of its object: the pixels
+    that the object covers by half or more and that no later object covers. An object of which less
+    than a quarter is visible has no box; the part outside the image counts as not visible.
     """
     ground = draw_ground(rng, width=width, height=height)
     light = LIGHTS[int(rng.choice(len(LIGHTS), p=LIGHT_WEIGHTS))]
@@ -132,8 +132,8 @@ def draw_scene(rng: np.random.Generator, *, width: int = 320, height: int = 240)
         if (ground.inland < 0 if name in _AFLOAT else ground.inland > 0).any()
     }
     chances = np.array(list(shares.values())) / sum(shares.values())
-    wanted = rng.choice(list(shares), size=int(rng.integers(5, 14)), p=chances)
-    for name in wanted:
+    names = rng.choice(list(shares), size=int(rng.integers(5, 14)), p=chances)
+    for name in names:
         _place(canvas, str(name), zoom, rng)
     if (ground.inland > 0).any() and rng.random() < 0.2:
         _lay_gantry(canvas, rng)
@@ -143,13 +143,13 @@ def draw_scene(rng: np.random.Generator, *, width: int = 320, height: int = 240)
 
 
 def _place(canvas: _Canvas, name: str, zoom: float, rng: np.random.Generator) -> None:
-    """Lay one object where there is room for it; in an image without room there is one fewer."""
+    """Draw one object where there is room for it; without room, none."""
     length, width, height = _size(name, rng)
     length, width, height = length * zoom, width * zoom, height * zoom
     moored = name == "boat" and rng.random() < 0.3
     for _ in range(40):
         x, y, angle = _berth(canvas, width, rng) if moored else _pose(canvas, name, width, rng)
-        if not _on_its_element(canvas.ground, name, (x, y), angle, (length, width)):
+        if not _is_on_its_ground(canvas.ground, name, (x, y), angle, (length, width)):
             continue
         pen = Pen((x, y), angle, 0.56 * float(np.hypot(length, width)))
         DRAW[name](pen, length, width, rng)
@@ -166,7 +166,7 @@ def _place(canvas: _Canvas, name: str, zoom: float, rng: np.random.Generator) ->
 
 
 def _size(name: str, rng: np.random.Generator) -> tuple[float, float, float]:
-    """Return length, width and height in pixels of an image of 320 x 240."""
+    """Return length, width and height of an object, in pixels of an image of 320 x 240."""
     if name == "boat":
         length = rng.uniform(40, 82)
         return length, max(length * rng.uniform(0.31, 0.40), 15.5), 4.5
@@ -181,19 +181,19 @@ def _size(name: str, rng: np.random.Generator) -> tuple[float, float, float]:
 def _pose(
     canvas: _Canvas, name: str, width: float, rng: np.random.Generator
 ) -> tuple[float, float, float]:
-    """Return where to try: x, y and the angle. Cargo lies along the quay, often side by side."""
+    """Return a random position: x, y and angle. Cargo is parallel to the quay, often in rows."""
     rows, columns = canvas.seen.shape
     x, y = rng.uniform(-4, columns + 4), rng.uniform(-4, rows + 4)
     if name in _AFLOAT:
         return x, y, float(rng.uniform(0, 2 * np.pi))
     quarter = float(rng.integers(4)) * np.pi / 2
     angle = canvas.ground.along + quarter + float(rng.normal(0, 0.06))
-    beside = [one for one in canvas.placed if one.class_name == "container"]
-    if name == "container" and beside and rng.random() < 0.4:
-        other = beside[int(rng.integers(len(beside)))]
+    containers = [one for one in canvas.placed if one.class_name == "container"]
+    if name == "container" and containers and rng.random() < 0.4:
+        other = containers[int(rng.integers(len(containers)))]
         rows, columns = other.sprite.alpha.shape
         x, y = other.sprite.left + columns / 2, other.sprite.top + rows / 2
-        # Mostly in a row, at times stacked: then one hides a part of the other.
+        # Mostly in a row, sometimes stacked, so that one hides a part of the other.
         away = width * rng.uniform(0.75, 1.35) * float(rng.choice([-1, 1]))
         x, y = x - np.sin(other.angle) * away, y + np.cos(other.angle) * away
         angle = other.angle + float(rng.normal(0, 0.02))
@@ -201,7 +201,7 @@ def _pose(
 
 
 def _berth(canvas: _Canvas, beam: float, rng: np.random.Generator) -> tuple[float, float, float]:
-    """Return a place alongside the quay: x, y and the angle; where there is no quay, anywhere."""
+    """Return a position alongside the quay: x, y and angle; anywhere if there is no quay."""
     away = beam / 2 + 5 * canvas.ground.unit
     rows, columns = np.nonzero(np.abs(canvas.ground.inland + away) < 0.7)
     angle = canvas.ground.along + np.pi / 2 * float(rng.integers(4)) + float(rng.normal(0, 0.04))
@@ -211,10 +211,10 @@ def _berth(canvas: _Canvas, beam: float, rng: np.random.Generator) -> tuple[floa
     return float(columns[one]), float(rows[one]), angle
 
 
-def _on_its_element(
+def _is_on_its_ground(
     ground: Ground, name: str, centre: tuple[float, float], angle: float, size: tuple[float, float]
 ) -> bool:
-    """Tell whether boats float and cargo stands: the four corners and the middle are asked."""
+    """Return whether a boat is on water, cargo on land: at its four corners and its middle."""
     along = np.array([np.cos(angle), np.sin(angle)]) * size[0] / 2
     aside = np.array([-np.sin(angle), np.cos(angle)]) * size[1] / 2
     points = np.array(centre) + np.array(
@@ -236,7 +236,7 @@ def _draw_wake(
     size: tuple[float, float],
     rng: np.random.Generator,
 ) -> None:
-    """Draw the foam behind a boat under way into the water."""
+    """Draw the foam behind a moving boat."""
     height, width = canvas.seen.shape
     y, x = np.mgrid[0:height, 0:width].astype(np.float64)
     behind = -((x - centre[0]) * np.cos(angle) + (y - centre[1]) * np.sin(angle)) - size[0] * 0.42
@@ -251,13 +251,13 @@ def _draw_wake(
 
 
 def _lay_gantry(canvas: _Canvas, rng: np.random.Generator) -> None:
-    """Lay a gantry's beam across the image: it belongs to no class and hides what is under it."""
+    """Draw a gantry's beam across the image: it has no class and hides the objects below it."""
     height, width = canvas.seen.shape
     centre = (rng.uniform(0.4, 0.6) * width, rng.uniform(0.4, 0.6) * height)
     length = 1.3 * float(np.hypot(width, height))
     pen = Pen(centre, canvas.ground.along + np.pi / 2 + rng.normal(0, 0.05), length / 2 + 10)
     lattice_beam(pen, length, 11 * canvas.ground.unit, (220, 164, 36))
-    canvas.lay(pen.sprite(light=canvas.sun, height=15 * canvas.ground.unit), _IN_THE_WAY)
+    canvas.lay(pen.sprite(light=canvas.sun, height=15 * canvas.ground.unit), _OCCLUDER)
 
 
 def _read_truth(canvas: _Canvas) -> tuple[pd.DataFrame, dict[int, float]]:
@@ -275,7 +275,7 @@ def _read_truth(canvas: _Canvas) -> tuple[pd.DataFrame, dict[int, float]]:
 
 
 def _develop(lit: FloatArray, rng: np.random.Generator) -> Pixels:
-    """Return the light as a camera records it: a little blur, a little noise, eight bits."""
+    """Return the image as a camera records it: slightly blurred, noisy, with eight bits."""
     exposed = Image.fromarray(np.clip(lit, 0, 255).astype(np.uint8))
     blurred = exposed.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.0, 0.7))))
     grain = rng.normal(0, rng.uniform(1.0, 3.2), size=lit.shape)

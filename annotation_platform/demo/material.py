@@ -1,4 +1,4 @@
-"""What the demo is made of: batches of image files, and the truth the simulated people know."""
+"""Inputs of the demo: batches of image files, and the ground truth of the simulated annotators."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +14,14 @@ from annotation_platform.schema.dataset import Dataset
 
 @dataclass(frozen=True)
 class Material:
-    """The files of each batch by name, and the truth of all of them by SHA-256 of the bytes."""
+    """The files of each batch by name, and the ground truth of all by SHA-256 of the bytes."""
 
     batches: list[dict[str, bytes]]
     truth: Dataset
 
 
 def drawn_material(batches: int, images: int, *, seed: int) -> Material:
-    """Return drawn harbours: so many batches with so many sound images in each."""
+    """Return drawn harbours: ``batches`` batches with ``images`` sound images each."""
     drawn = [draw_batch(number, images, seed=seed) for number in range(1, batches + 1)]
     known = pd.concat([batch.truth.images for batch in drawn], ignore_index=True)
     labels = pd.concat([batch.truth.labels for batch in drawn], ignore_index=True)
@@ -32,17 +32,17 @@ def drawn_material(batches: int, images: int, *, seed: int) -> Material:
 def real_material(
     images: Path, truth_path: Path, *, batches: int, limit: int, seed: int
 ) -> tuple[Material, tuple[str, ...]]:
-    """Return the images of a folder in equal batches, in random order, and what was left out.
+    """Return the images of a folder in equal batches, in random order, and the problems found.
 
     Args:
         images: the folder of images.
         truth_path: their Pascal VOC or COCO annotations.
-        batches: how many batches.
-        limit: take only so many images; 0 takes all.
-        seed: of the order.
+        batches: number of batches.
+        limit: maximum number of images; 0 takes all.
+        seed: random seed of the order.
 
     Raises:
-        DataError: there is nothing to read, or there are fewer images than batches.
+        DataError: there are no images or labels, or there are fewer images than batches.
     """
     truth = read_truth(images, truth_path)
     files = truth.dataset.images[["image_id", "file_name"]].sort_values("file_name")
@@ -50,7 +50,7 @@ def real_material(
     chosen = files.iloc[order[: limit or len(files)]]
     if len(chosen) < batches:
         raise DataError(
-            f"{images}: {len(chosen)} images with a truth are too few for {batches} batches. "
+            f"{images}: {len(chosen)} images with ground truth are too few for {batches} batches. "
             "Pass a smaller --batches."
         )
     parts = [

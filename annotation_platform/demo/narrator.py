@@ -1,4 +1,4 @@
-"""What the demo tells while it works: which stage, how far, how long already."""
+"""Progress of the demo: the stage, its share done, the time since the start."""
 
 import threading
 import time
@@ -12,9 +12,9 @@ _QUIET_SECONDS = 20.0
 
 
 class Narrator:
-    """A progress bar where somebody watches, and a line at each stage where nobody does.
+    """A progress bar on a terminal, and a line per stage in a log.
 
-    Everything goes to standard error: standard output is for results.
+    All output goes to standard error; standard output is for results.
     """
 
     def __init__(self) -> None:
@@ -28,19 +28,19 @@ class Narrator:
             transient=True,
         )
         self._lock = threading.Lock()
-        self._began = self._spoke_at = time.monotonic()
+        self._began = self._printed_at = time.monotonic()
         self._stage, self._done, self._total = "", 0, 0
         self._task = self._bar.add_task("", total=None, visible=False)
 
     def say(self, text: str) -> None:
-        """Print a line that stays, with the time since the beginning."""
+        """Print a permanent line with the time since the start."""
         with self._lock:
-            self._spoke_at = time.monotonic()
-            minutes, seconds = divmod(int(self._spoke_at - self._began), 60)
+            self._printed_at = time.monotonic()
+            minutes, seconds = divmod(int(self._printed_at - self._began), 60)
             self._console.print(f"[dim]{minutes:2d}:{seconds:02d}[/dim] {text}", soft_wrap=True)
 
     def stage(self, text: str, *, total: int = 0) -> None:
-        """Begin a stage of ``total`` steps; 0 where nobody knows how many."""
+        """Begin a stage of ``total`` steps; 0 if the number is unknown."""
         with self._lock:
             self._stage, self._done, self._total = text, 0, total
             self._bar.reset(
@@ -50,21 +50,21 @@ class Narrator:
             self.say(f"{text} …")
 
     def step(self) -> None:
-        """One step of the stage is done; may be called from any thread."""
+        """Count one finished step of the stage; may be called from any thread."""
         with self._lock:
             self._done += 1
             self._bar.update(self._task, completed=self._done)
         self.breathe()
 
     def breathe(self) -> None:
-        """Say in a log, now and then, that the stage goes on; a bar shows it by itself."""
-        quiet = time.monotonic() - self._spoke_at > _QUIET_SECONDS
+        """Print a line to a log if the stage has been silent for 20 seconds; a bar needs none."""
+        quiet = time.monotonic() - self._printed_at > _QUIET_SECONDS
         if quiet and not self._console.is_terminal:
             share = f" {self._done} of {self._total}" if self._total else ""
             self.say(f"{self._stage}{share} …")
 
     def close(self) -> None:
-        """Take the bar away, so that results can be printed."""
+        """Remove the bar, so that results can be printed."""
         self._bar.stop()
 
     def __enter__(self) -> Self:

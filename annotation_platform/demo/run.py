@@ -1,4 +1,4 @@
-"""The whole job, end to end, with nothing commanded: images land, the sensors do the rest."""
+"""The whole flow from landing to training without a command: the sensors start every job."""
 
 import json
 import os
@@ -63,13 +63,13 @@ from annotation_platform.versioning.registry import make_registry
 
 _MARK = "demo.json"
 _STAGE_SECONDS = 900.0
-_LOOK_SECONDS = 0.5
+_POLL_SECONDS = 0.5
 _THREADS = 2
 
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """What can be chosen about a demonstration."""
+    """Options of a demonstration."""
 
     home: Path
     annotators: int = 4
@@ -82,7 +82,7 @@ class DemoOptions:
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What came out: where the versions are, a row of figures for every round, the servers."""
+    """Registry and remote of the versions, Dagster's address, a row of figures per round."""
 
     registry: Path
     remote: Path
@@ -97,14 +97,13 @@ def run_demo(
     *,
     finished: Callable[[DemoResult], None] = lambda _: None,
 ) -> DemoResult:
-    """Boot the servers, let every batch land, and return once the last round has its model.
+    """Boot the servers, land every batch, and return once the last round has its model.
 
-    ``finished`` is called with the result while the servers are still up; they end when it
-    returns.
+    ``finished`` is called with the result while the servers still run; they stop when it returns.
 
     Raises:
         SettingsError: the home cannot be used, or a server does not start.
-        NotReadyError: a round stopped moving.
+        NotReadyError: a stage of a round makes no progress for 15 minutes.
     """
     with ExitStack() as stack:
         stack.enter_context(locked_home(options.home.expanduser().absolute()))
@@ -119,33 +118,34 @@ def run_demo(
         settings = settings.model_copy(update={"pages_url": page.url})
         dagster = stack.enter_context(DagsterServers(settings, secrets=secrets))
         page.links |= {"Dagster": dagster.url}
-        narrator.say(f"watch the rounds    {page.url}")
-        narrator.say(f"watch the assets    {dagster.url}")
+        narrator.say(f"rounds              {page.url}")
+        narrator.say(f"assets              {dagster.url}")
         rows = []
         for number, files in enumerate(material.batches, start=1):
-            turn = _Turn(number, lake, dagster, narrator)
-            rows.append(turn.run(files, people, seats, material, options))
+            batch = _BatchRun(number, lake, dagster, narrator)
+            rows.append(batch.run(files, people, seats, material, options))
         result = DemoResult(settings.registry_path, Path(settings.remote_url), dagster.url, rows)
         finished(result)
     return result
 
 
 def prepare_home(material: Material, options: DemoOptions) -> Settings:
-    """Make the home of a demonstration, anew if one was there before, and return its settings.
+    """Create the home of a demonstration, replace an earlier one, and return its settings.
 
     Raises:
-        SettingsError: the folder cannot be written, or holds something else than a demonstration.
+        SettingsError: the folder cannot be written, or holds files that are no demonstration.
     """
     home = options.home.expanduser().absolute()
-    foreign = home.exists() and (not home.is_dir() or any(home.iterdir()))
-    if foreign and not (home / _MARK).is_file():
+    is_used = home.exists() and (not home.is_dir() or any(home.iterdir()))
+    if is_used and not (home / _MARK).is_file():
         raise SettingsError(
-            f"{home}: is not empty and no demonstration of ours. Choose another folder with --home."
+            f"{home}: the folder is not empty and holds no demonstration. Choose another one with "
+            "--home."
         )
     policy = _policy(material, options)
     try:
         if (home / _MARK).is_file():
-            # Moved first: half of a home, without its mark, would be taken for somebody's own.
+            # Renamed before it is deleted: a partly deleted home without its mark would be refused.
             old = home.with_name(f".{home.name}-old")
             shutil.rmtree(old, ignore_errors=True)
             home.rename(old)
@@ -193,13 +193,13 @@ def _policy(material: Material, options: DemoOptions) -> Policy:
 def _open_labeling(
     settings: Settings, names: list[str], stack: ExitStack, narrator: Narrator
 ) -> tuple[Mapping[str, Seat], Settings, dict[str, str]]:
-    """Return a seat for every person, the settings with the back end's address, and its token."""
+    """Return each annotator's access, the settings with the back end's address, and its token."""
     if settings.labeling == "simulated":
         labeling = SimulatedLabeling(settings.home_path / "simulated-labeling.sqlite")
         for name in names:
             labeling.add_annotator(name)
         return {name: SimulatedSeat(labeling, name) for name in names}, settings, {}
-    narrator.stage("Label Studio is starting; its first boot prepares a database, about a minute")
+    narrator.stage("Label Studio is starting; its first boot creates a database, about a minute")
     server = stack.enter_context(
         LabelStudioServer(
             settings.home_path / "label-studio",
@@ -215,14 +215,14 @@ def _open_labeling(
         account = add_person(server.url, admin.token, name)
         seats[name] = LabelStudioSeat(server.url, account.token, name)
         narrator.step()
-    narrator.say(f"watch the labelling {server.url}   (log in: {settings.secrets_path})")
+    narrator.say(f"labelling           {server.url}   (log in: {settings.secrets_path})")
     settings = settings.model_copy(update={"label_studio_url": server.url})
     return seats, settings, {"ANNOTATION_LABEL_STUDIO_TOKEN": admin.token}
 
 
 @dataclass(frozen=True)
-class _Turn:
-    """One batch on its way from the landing folder to a model."""
+class _BatchRun:
+    """One batch, from the landing folder to a model."""
 
     number: int
     lake: LandingLake
@@ -237,13 +237,13 @@ class _Turn:
         material: Material,
         options: DemoOptions,
     ) -> dict[str, Any]:
-        """Land the files, answer what is asked, and return the figures of the round."""
+        """Land the files, submit every annotation, and return the figures of the round."""
         self._land(files)
         self._wait(f"{len(files)} images landed; waiting for the round", self._round_exists)
         round_id = self.lake.manifests.rounds()[self.number - 1]
-        self._wait(f"{round_id}: cleaning, proposing, asking", self._has(round_id, LabelTasks))
-        places = len(self.lake.tables.read(LabelTasks, round_id))
-        self.narrator.stage(f"{round_id}: people answer", total=places)
+        self._wait(f"{round_id}: cleaning, predicting, selecting", self._has(round_id, LabelTasks))
+        assignments = len(self.lake.tables.read(LabelTasks, round_id))
+        self.narrator.stage(f"{round_id}: annotators work", total=assignments)
         annotation_round(
             round_id,
             people,
@@ -252,18 +252,20 @@ class _Turn:
             seed=options.seed,
             progress=self.narrator.step,
         )
-        self._wait(f"{round_id}: merging the answers", self._has(round_id, ConsensusLabels))
-        self._wait(f"{round_id}: asking what is open", self._has(round_id, ReviewTasks))
+        self._wait(f"{round_id}: merging annotations", self._has(round_id, ConsensusLabels))
+        self._wait(f"{round_id}: requesting reviews", self._has(round_id, ReviewTasks))
         disputed = self.lake.tables.read(ReviewTasks, round_id)
-        self.narrator.stage(f"{round_id}: an expert decides", total=len(disputed))
+        self.narrator.stage(f"{round_id}: an expert reviews", total=len(disputed))
         if len(disputed):
             review(round_id, seats[EXPERT], material.truth, progress=self.narrator.step)
         self._wait(f"{round_id}: publishing a version", self._has(round_id, DatasetVersions))
         self._wait(f"{round_id}: training the model", self._has(round_id, RoundReports))
-        row = self._figures(round_id, material) | self._spared(round_id, people, material, options)
+        row = self._figures(round_id, material) | self._effect_of_predictions(
+            round_id, people, material, options
+        )
         self.narrator.say(
-            f"[bold]{round_id}[/bold] {row['accepted']} images, {row['answers']} answers in "
-            f"{row['minutes']:.0f} minutes ({row['minutes_without']:.0f} without proposals), "
+            f"[bold]{round_id}[/bold] {row['accepted']} images, {row['annotations']} annotations "
+            f"in {row['minutes']:.0f} minutes ({row['minutes_without']:.0f} without predictions), "
             f"consensus F1 {row['consensus_f1']:.3f}, model mAP@0.5 {row['model_map50']:.3f} "
             f"on {row['test_images']} test images → version {row['version']}"
         )
@@ -287,32 +289,32 @@ class _Turn:
             self.narrator.breathe()
             if time.monotonic() - begun > _STAGE_SECONDS:
                 raise NotReadyError(
-                    f"{stage}: nothing happened for {_STAGE_SECONDS:.0f} s. The runs at "
-                    f"{self.dagster.url} and the logs in {self.dagster.folder} say why."
+                    f"{stage}: no progress for {_STAGE_SECONDS:.0f} s. See the runs at "
+                    f"{self.dagster.url} and the logs in {self.dagster.folder}."
                 )
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)
 
     def _figures(self, round_id: str, material: Material) -> dict[str, Any]:
         report = self.lake.tables.read(RoundReports, round_id).to_dict("records")[0]
         labels = self.lake.tables.read(ReviewedLabels, round_id)
         truth = material.truth.labels
-        asked = truth[truth["image_id"].isin(set(labels["image_id"]))]
-        found = labels[labels["shape"].isin(UPRIGHT_BOXES)]
-        figures = {"round": round_id, "consensus_f1": pooled_f1(found, asked)}
+        labelled_truth = truth[truth["image_id"].isin(set(labels[ReviewedLabels.image_id]))]
+        boxes = labels[labels[ReviewedLabels.shape].isin(UPRIGHT_BOXES)]
+        figures = {"round": round_id, "consensus_f1": pooled_f1(boxes, labelled_truth)}
         names = (
             "landed", "accepted", "quarantined", "duplicates", "tasks", "annotations", "agreement",
             "model_map50", "test_images", "version",
         )  # fmt: skip
         return {**figures, **{name: report[name] for name in names}}
 
-    def _spared(
+    def _effect_of_predictions(
         self,
         round_id: str,
         people: list[SimulatedPerson],
         material: Material,
         options: DemoOptions,
     ) -> dict[str, Any]:
-        """Return what proposals did: to people's time, to the labels, and to what people say."""
+        """Return the effect of pre-annotations on annotators' time, on labels and on anchoring."""
         tables = self.lake.tables
         policy = _policy(material, options)
         saving = measure_saving(
@@ -327,17 +329,17 @@ class _Turn:
             iou_threshold=policy.consensus.iou_threshold,
             seed=options.seed,
         )
-        proposed = tables.read_all(ModelPredictions)
-        least = policy.labeling.minimum_score
-        shown = shown_predictions(proposed, policy.ontology, minimum_score=least)
-        said = tables.read_all(HumanLabels)
-        # At half an overlap, whoever finds a sound proposal good enough does not count as anchored.
-        anchoring = crowd_anchoring(pre_annotation_decisions(said, shown, agreement_iou=0.5))
+        predictions = tables.read_all(ModelPredictions)
+        minimum_score = policy.labeling.minimum_score
+        shown = shown_predictions(predictions, policy.ontology, minimum_score=minimum_score)
+        labels = tables.read_all(HumanLabels)
+        # At IoU 0.5, an annotator who accepts a correct pre-annotation does not count as anchored.
+        anchoring = crowd_anchoring(pre_annotation_decisions(labels, shown, agreement_iou=0.5))
         return {
             "minutes": saving.seconds / 60,
             "minutes_without": saving.seconds_without / 60,
             "spared": saving.share,
-            "spared_beside_proposals": saving.share_beside,
+            "spared_beside_proposals": saving.share_shown,
             "f1_before_review": saving.f1,
             "f1_without": saving.f1_without,
             "anchoring_set": float(np.mean([person.anchoring for person in people])),

@@ -1,7 +1,7 @@
-"""What lands in the demo: batches of drawn images with exact truth, and defects among them.
+"""The demo's batches: drawn images with exact ground truth, and files with defects.
 
-A batch holds sound images and, as real ones do, some defects: a truncated file, a web page named
-like an image, a frame in which nothing can be seen, a copy and a re-encoded copy.
+Like a real one, a batch holds sound images and some defects: a truncated file, a web page named
+like an image, an image without content, a copy and a re-encoded copy.
 """
 
 import hashlib
@@ -39,11 +39,11 @@ _WEB_PAGE = b"""<!DOCTYPE html>
 
 @dataclass(frozen=True)
 class Batch:
-    """The files that land together, and what is known of them.
+    """The files that land together, and their ground truth.
 
     ``truth`` covers every sound image and the re-encoded copy, by SHA-256 of the file's bytes;
-    ``expected`` says of each file what cleaning ought to make of it: ``accepted``, ``quarantined``
-    or ``duplicate``.
+    ``expected`` is the correct outcome of cleaning for each file: ``accepted``, ``quarantined`` or
+    ``duplicate``.
     """
 
     files: dict[str, bytes]
@@ -52,30 +52,30 @@ class Batch:
 
 
 def draw_batch(batch: int, images: int, *, seed: int, width: int = 320, height: int = 240) -> Batch:
-    """Return the files of one batch, in the order of their names: the same bytes for the same seed.
+    """Return the files of one batch, sorted by name; the same seed gives the same bytes.
 
     Args:
         batch: number of the batch, from 1. From the second on, the re-encoded copy is one of the
             first image of the batch before it, so batches are meant to land in order.
-        images: sound, distinct images, at least 1; five files with defects come on top.
+        images: number of sound, distinct images, at least 1; five files with defects are added.
         seed: 0 or more; batches of one seed share no image apart from the copies.
-        width: pixels of each image.
-        height: pixels of each image.
+        width: width of each image, pixels.
+        height: height of each image, pixels.
 
     Raises:
-        DataError: no batch has this number, or no image is asked for.
+        DataError: ``batch`` or ``images`` is below 1, or ``seed`` below 0.
     """
     if batch < 1 or images < 1 or seed < 0:
         raise DataError(
-            f"no batch can be drawn: batch {batch}, images {images}, seed {seed}. "
+            f"cannot draw a batch: batch {batch}, images {images}, seed {seed}. "
             "Batches and images count from 1, seeds from 0."
         )
     drawing = _Drawing(seed, width, height)
     sound = [drawing.file(batch, number) for number in range(1, images + 1)]
-    again = drawing.resaved(batch - 1, 1) if batch > 1 else drawing.resaved(1, (images + 1) // 2)
-    kept = [*sound, again]
-    expected = {one.name: "accepted" for one in sound} | {again.name: "duplicate"}
-    files = {one.name: one.data for one in kept}
+    resaved = drawing.resaved(batch - 1, 1) if batch > 1 else drawing.resaved(1, (images + 1) // 2)
+    with_truth = [*sound, resaved]
+    expected = {one.name: "accepted" for one in sound} | {resaved.name: "duplicate"}
+    files = {one.name: one.data for one in with_truth}
     copied = sound[-1]
     stem, extension = copied.name.rsplit(".", 1)
     files[f"{stem}_copy.{extension}"] = copied.data
@@ -83,7 +83,7 @@ def draw_batch(batch: int, images: int, *, seed: int, width: int = 320, height: 
     for name, data in drawing.unusable(batch, images + 1).items():
         files[name] = data
         expected[name] = "quarantined"
-    return Batch(dict(sorted(files.items())), _dataset(kept, width, height), expected)
+    return Batch(dict(sorted(files.items())), _dataset(with_truth, width, height), expected)
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class _Drawing:
     height: int
 
     def file(self, batch: int, number: int) -> _File:
-        """Return image ``number`` of a batch: a JPEG, one in eight a PNG."""
+        """Return image ``number`` of a batch: a PNG with probability 1/8, else a JPEG."""
         rng = np.random.default_rng([self.seed, batch, number])
         scene = draw_scene(rng, width=self.width, height=self.height)
         name = f"harbour-{batch:02d}-{number:04d}"
@@ -115,29 +115,29 @@ class _Drawing:
         return _File(f"{name}.jpg", data, scene.labels)
 
     def resaved(self, batch: int, number: int) -> _File:
-        """Return an image saved again at lower quality; its name comes after the original's."""
+        """Return an image re-encoded at lower quality; its name sorts after the original's."""
         original = self.file(batch, number)
         pixels = np.asarray(Image.open(io.BytesIO(original.data)).convert("RGB"), dtype=np.uint8)
         name = f"{original.name.rsplit('.', 1)[0]}_resaved.jpg"
         return _File(name, _encode_jpeg(pixels, quality=60), original.labels)
 
     def unusable(self, batch: int, number: int) -> dict[str, bytes]:
-        """Return, by name, the files of a batch that nobody could label."""
+        """Return the files of a batch that cannot be labelled, by name."""
         rng = np.random.default_rng([self.seed, batch, number])
         whole = _encode_jpeg(
             draw_scene(rng, width=self.width, height=self.height).pixels, quality=90
         )
         shape = (self.height, self.width, 3)
         if batch % 2:
-            what, pixels = "lens-cap", rng.integers(0, 3, shape).astype(np.uint8)
+            defect, pixels = "lens-cap", rng.integers(0, 3, shape).astype(np.uint8)
         else:
-            what, pixels = "fog", np.full(shape, rng.integers(168, 196), dtype=np.uint8)
+            defect, pixels = "fog", np.full(shape, rng.integers(168, 196), dtype=np.uint8)
         return {
             f"harbour-{batch:02d}-broken-upload.jpg": whole[
                 : int(len(whole) * rng.uniform(0.4, 0.8))
             ],
             f"harbour-{batch:02d}-sign-in.jpg": _WEB_PAGE,
-            f"harbour-{batch:02d}-{what}.jpg": _encode_jpeg(pixels, quality=90),
+            f"harbour-{batch:02d}-{defect}.jpg": _encode_jpeg(pixels, quality=90),
         }
 
 
@@ -148,7 +148,7 @@ def _encode_jpeg(pixels: Pixels, *, quality: int, exif: Image.Exif | None = None
 
 
 def _camera(rng: np.random.Generator) -> Image.Exif:
-    """Return what a camera writes about itself and its place: what cleaning has to cut out."""
+    """Return a camera's EXIF data with make, model and position, which cleaning has to remove."""
     exif = Image.Exif()
     exif[ExifTags.Base.Make] = "Harbour Survey"
     exif[ExifTags.Base.Model] = f"Drone {rng.integers(1, 4)}"

@@ -1,7 +1,7 @@
 """The four kinds of object of the demo's harbour, drawn from above with a soft edge.
 
 Every object is drawn in its own frame, ``u`` forwards and ``v`` to starboard, in pixels of the
-finished image, and four times too large: shrinking it gives the alpha mask that is the truth.
+finished image, at four times its size; scaled down, its alpha mask is the ground truth.
 """
 
 from collections.abc import Callable, Sequence
@@ -42,17 +42,17 @@ _BUOYS = [(222, 44, 32), (34, 150, 74), (246, 196, 24), (242, 104, 22)]
 
 @dataclass(frozen=True)
 class Sprite:
-    """One object, ready to be laid on an image."""
+    """One object, ready to be drawn on an image."""
 
     pixels: FloatArray  # (h, w, 3), 0 to 255
     alpha: FloatArray  # (h, w), 0 to 1
     left: int  # column of the image at which the sprite begins; may be negative
     top: int
-    height: float  # pixels above the ground: how far its shadow falls
+    height: float  # pixels above the ground: the length of its shadow
 
 
 class Pen:
-    """Draws in the frame of one object that lies at ``centre``, turned by ``angle`` radians."""
+    """Draws in the frame of one object: origin ``centre``, turned by ``angle`` radians."""
 
     def __init__(self, centre: Point, angle: float, reach: float) -> None:
         self._left = int(np.floor(centre[0] - reach)) - 1
@@ -72,7 +72,7 @@ class Pen:
     def block(
         self, u1: float, v1: float, u2: float, v2: float, colour: Colour, cut: float = 0.0
     ) -> None:
-        """Fill a rectangle; ``cut`` pixels are taken off its corners."""
+        """Fill a rectangle with corners cut off by ``cut`` pixels."""
         self.polygon(
             [
                 (u1 + cut, v1), (u2 - cut, v1), (u2, v1 + cut), (u2, v2 - cut),
@@ -89,7 +89,7 @@ class Pen:
         )
 
     def sprite(self, *, light: FloatArray, height: float) -> Sprite:
-        """Return what was drawn, brighter on the side that faces the light, cut to its extent."""
+        """Return the drawing, brighter on the side towards the light, cropped to its extent."""
         shrunk = self._image.resize(
             (self._image.width // _OVERSAMPLING,) * 2, resample=Image.Resampling.BOX
         )

@@ -1,4 +1,4 @@
-"""Somebody's own images with their truth, so that the demo can be run on them."""
+"""Images of the user with their ground truth, for a demo on real photographs."""
 
 import hashlib
 from collections import defaultdict
@@ -18,11 +18,11 @@ from annotation_platform.schema.ontology import Ontology
 
 @dataclass(frozen=True)
 class Truth:
-    """What is known of the images in a folder.
+    """The ground truth of the images in a folder.
 
     In ``dataset`` an ``image_id`` is the SHA-256 of the file's bytes, as in the platform, and
     ``file_name`` is relative to the folder; the ontology's classes are numbered from the most
-    frequent one. ``problems`` has one sentence for everything that was left out.
+    frequent one. ``problems`` has one sentence for each image, box or file that was left out.
     """
 
     dataset: Dataset
@@ -30,20 +30,20 @@ class Truth:
 
 
 def read_truth(images: Path, truth: Path) -> Truth:
-    """Return the truth of the images in a folder.
+    """Return the ground truth of the images in a folder.
 
     Args:
-        images: the folder of images, folders below it included.
-        truth: a folder of Pascal VOC ``*.xml`` (in it, or in folders below it), one such file, a
-            COCO ``.json``, or a folder of them.
+        images: folder of images; its subfolders are included.
+        truth: folder of Pascal VOC ``*.xml`` files (subfolders included), one such file, a COCO
+            ``.json`` file, or a folder of them.
 
     Returns:
-        Every image that the truth speaks of, boxes or not. Boxes without area, entries without a
-        image, images without an entry and repeated images are left out and named.
+        Every image that has an entry, with or without boxes. Boxes without area, entries without
+        an image, images without an entry and repeated images are left out and named.
 
     Raises:
-        DataError: a folder is missing, unreadable or empty, the truth is of neither format, or it
-            names no image that is there.
+        DataError: a folder is missing, unreadable or empty, the ground truth has neither format,
+            or it names no image of the folder.
     """
     image_paths = _image_paths(images)
     read, problems = _read(images, truth, image_paths)
@@ -64,7 +64,7 @@ def read_truth(images: Path, truth: Path) -> Truth:
         problems.append(f"{truth}: {len(missing)} images are not in {images}: {_some(missing)}")
     unknown = sorted(set(image_paths) - set(found.values()))
     if unknown:
-        problems.append(f"{images}: {len(unknown)} images have no truth: {_some(unknown)}")
+        problems.append(f"{images}: {len(unknown)} images have no ground truth: {_some(unknown)}")
     return _by_content(read, found, image_paths, problems)
 
 
@@ -88,7 +88,7 @@ def _image_paths(images: Path) -> dict[str, Path]:
 
 
 def _by_name(image_paths: dict[str, Path]) -> dict[str, str]:
-    """Return the images by the last part of their name; names that several have are no help."""
+    """Return the images by their file name, without names that occur in several folders."""
     groups: dict[str, list[str]] = defaultdict(list)
     for name in image_paths:
         groups[Path(name).name].append(name)
@@ -96,7 +96,7 @@ def _by_name(image_paths: dict[str, Path]) -> dict[str, str]:
 
 
 def _read(images: Path, truth: Path, image_paths: dict[str, Path]) -> tuple[Dataset, list[str]]:
-    """Return the truth as its format gives it, and what was left out."""
+    """Return the ground truth as its format gives it, and the problems found."""
     if not truth.exists():
         raise DataError(
             f"{truth}: no such file or folder. "
@@ -109,7 +109,7 @@ def _read(images: Path, truth: Path, image_paths: dict[str, Path]) -> tuple[Data
         files = sorted(truth.rglob("*.xml"))
     if not files:
         return read_coco_boxes(truth), []
-    # A VOC file is named like its image. Those of images elsewhere are not this folder's.
+    # A VOC file is named like its image; files of images in other folders are skipped.
     stems = {Path(name).stem for name in image_paths}
     ours = [path for path in files if path.stem in stems]
     others = [path.name for path in files if path.stem not in stems]
@@ -118,7 +118,7 @@ def _read(images: Path, truth: Path, image_paths: dict[str, Path]) -> tuple[Data
             f"{truth}: names no image of {images}, but {_some(others)}. "
             "Pass the folder that holds these images as --images."
         )
-    # VOC names an image without its folder; where all of them lie in one, that is meant.
+    # VOC names an image without its folder; if all images are in one folder, it is that one.
     named = {path.stem for path in ours}
     folders = {path.parent for path in image_paths.values() if path.stem in named}
     reading = read_voc(ours, folders.pop() if len(folders) == 1 else images)
@@ -131,13 +131,15 @@ def _read(images: Path, truth: Path, image_paths: dict[str, Path]) -> tuple[Data
 def _by_content(
     read: Dataset, found: dict[str, str], image_paths: dict[str, Path], problems: list[str]
 ) -> Truth:
-    """Return the truth under the digests of the images' bytes."""
+    """Return the ground truth by the digests of the images' bytes."""
     digests: dict[str, str] = {}
     first: dict[str, str] = {}
     for image_id, name in found.items():
         digest = _sha256(image_paths[name])
         if digest in first:
-            problems.append(f"{name}: the same bytes as {first[digest]}, whose truth is taken")
+            problems.append(
+                f"{name}: the same bytes as {first[digest]}, whose ground truth is used"
+            )
         else:
             first[digest] = name
             digests[image_id] = digest

@@ -1,1 +1,1 @@
-"""Telling somebody what they have to see: by the log, a webhook, Slack or e-mail, once each."""
+"""Alerts about failures, drift and stalled rounds, by log, webhook, Slack or e-mail, once each."""

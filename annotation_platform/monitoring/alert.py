@@ -1,4 +1,4 @@
-"""What somebody has to see, and the note that they were told."""
+"""Alerts, and the record of which channel has sent which alert."""
 
 import hashlib
 import json
@@ -13,13 +13,13 @@ from annotation_platform.storage.objects import ObjectStore
 
 @dataclass(frozen=True)
 class Alert:
-    """Something is wrong.
+    """A problem that a person has to see.
 
     Attributes:
         kind: ``run``, ``check``, ``drift``, ``pace`` or ``stalled``.
-        subject: about what: a round, mostly.
-        cause: what makes it another one than an earlier alert of its kind and subject.
-        sentence: what is wrong, where, in numbers.
+        subject: what it concerns, mostly a round.
+        cause: distinguishes it from earlier alerts of the same kind and subject.
+        sentence: the problem, with location and numbers.
         remedy: what to do.
     """
 
@@ -31,34 +31,38 @@ class Alert:
 
     @property
     def digest(self) -> str:
-        """What tells it from others; the wording does not matter."""
+        """SHA-256 of kind, subject and cause; it does not depend on the wording."""
         return hashlib.sha256("\n".join((self.kind, self.subject, self.cause)).encode()).hexdigest()
 
 
 class Channel(Protocol):
-    """A way to somebody."""
+    """A way to send alerts."""
 
     @property
     def name(self) -> str:
-        """By which it is known that it told something."""
+        """Name under which sent alerts are recorded."""
 
     def send(self, alert: Alert) -> None:
-        """Tell it; an AlertError, without any secret, if that cannot be done now."""
+        """Send an alert.
+
+        Raises:
+            AlertError: the alert cannot be sent now; the message holds no secret.
+        """
 
 
 def raise_alerts(
     alerts: Iterable[Alert], channels: Sequence[Channel], store: ObjectStore, *, now: datetime
 ) -> tuple[list[Alert], list[str]]:
-    """Tell each alert by each channel, unless it was told by it before.
+    """Send each alert by each channel that has not sent it before.
 
-    What a channel could not tell is told at the next call, and so is what comes after it: a channel
-    that fails is not tried again and again. Whoever is killed between the telling and the note
-    tells it once more: rather twice than never. Receivers know it by its digest.
+    A channel that fails is not tried again in this call; the next call sends its remaining alerts.
+    An alert is sent twice if the process is killed between sending and recording: at least once,
+    rather than at most once. Receivers recognise a repetition by the digest.
 
     Returns:
-        The alerts of which anything was told, and what channels could not do, as sentences.
+        The alerts that a channel has sent now, and the problems of channels, as sentences.
     """
-    told: list[Alert] = []
+    sent: list[Alert] = []
     problems: dict[str, str] = {}
     for alert in alerts:
         for channel in channels:
@@ -70,8 +74,8 @@ def raise_alerts(
             except AlertError as error:
                 problems[channel.name] = f"{channel.name}: {error}"
                 continue
-            note = {**asdict(alert), "at": now.isoformat()}
-            store.create(key, json.dumps(note, sort_keys=True).encode() + b"\n")
-            if alert not in told:
-                told.append(alert)
-    return told, list(problems.values())
+            record = {**asdict(alert), "at": now.isoformat()}
+            store.create(key, json.dumps(record, sort_keys=True).encode() + b"\n")
+            if alert not in sent:
+                sent.append(alert)
+    return sent, list(problems.values())

@@ -1,4 +1,4 @@
-"""The ways to somebody. What they are sent to is a secret: an address may hold a token."""
+"""The channels of alerts. Their addresses are secrets, because an address may hold a token."""
 
 import logging
 import smtplib
@@ -16,43 +16,43 @@ from annotation_platform.monitoring.alert import Alert
 
 _TIMEOUT_SECONDS = 10.0
 
-# It tells every address it asks, and these hold tokens.
+# httpx logs the address of every request, and addresses may hold tokens.
 logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
 @dataclass(frozen=True)
 class LogChannel:
-    """The log of whoever looks."""
+    """The log of the sensor."""
 
     warn: Callable[[str], None] = field(repr=False)
     name: str = "log"
 
     def send(self, alert: Alert) -> None:
-        """Write it as a warning."""
+        """Log the alert as a warning."""
         self.warn(f"{alert.subject}: {alert.sentence} {alert.remedy}")
 
 
 @dataclass(frozen=True)
 class WebhookChannel:
-    """Somebody's own receiver: the alert as JSON, its digest as ``Idempotency-Key``."""
+    """A receiver of the user: the alert as JSON, its digest as ``Idempotency-Key``."""
 
     url: str = field(repr=False)
     name: str = "webhook"
 
     def send(self, alert: Alert) -> None:
-        """Post it."""
+        """Post the alert."""
         _post(self.url, asdict(alert), alert)
 
 
 @dataclass(frozen=True)
 class SlackChannel:
-    """An incoming webhook of Slack, or of what understands the same."""
+    """An incoming webhook of Slack, or of a compatible service."""
 
     url: str = field(repr=False)
     name: str = "slack"
 
     def send(self, alert: Alert) -> None:
-        """Post it as a message."""
+        """Post the alert as a message."""
         text = f"*{_plain(alert.subject)}*: {_plain(alert.sentence)} {_plain(alert.remedy)}"
         _post(self.url, {"text": text}, alert)
 
@@ -61,9 +61,9 @@ class SlackChannel:
 class MailChannel:
     """E-mail through a server: ``smtp://user:password@host:port``, or ``smtps://`` for TLS.
 
-    With ``smtp://`` TLS is used where the server offers it, and a password is sent with TLS alone.
-    The server's certificate has to be sound. ``sender`` may be empty: the user where that is an
-    address, else one at the server's host.
+    With ``smtp://``, TLS is used if the server offers it, and a password is sent over TLS only.
+    The server's certificate has to be valid. If ``sender`` is empty, it is the user if that is an
+    address, otherwise an address at the server's host.
     """
 
     server: str = field(repr=False)
@@ -72,7 +72,7 @@ class MailChannel:
     name: str = "email"
 
     def send(self, alert: Alert) -> None:
-        """Send it to everybody who is to know."""
+        """Send the alert to every recipient."""
         try:
             parts = urlsplit(self.server)
             user, password = unquote(parts.username or ""), unquote(parts.password or "")
@@ -80,18 +80,20 @@ class MailChannel:
             with _connected(parts.scheme, parts.hostname or "", parts.port or 0) as client:
                 if user:
                     if not isinstance(client.sock, ssl.SSLSocket):
-                        raise AlertError("the server offers no TLS, and a password needs it.")
+                        raise AlertError("the server offers no TLS, which a password requires.")
                     client.login(user, password)
                 refused = client.send_message(_message(alert, sender, self.to))
         except (OSError, ValueError, smtplib.SMTPException) as error:
-            # Neither the error's text nor its cause: parts of the address may be in them.
-            raise AlertError(f"the mail server took nothing ({type(error).__name__}).") from None
+            # The error and its text are left out: they may hold parts of the address.
+            raise AlertError(
+                f"the mail server accepted no message ({type(error).__name__})."
+            ) from None
         if refused:
-            raise AlertError(f"the mail server refused {len(refused)} of those it is for.")
+            raise AlertError(f"the mail server refused {len(refused)} recipients.")
 
 
 def _connected(scheme: str, host: str, port: int) -> smtplib.SMTP:
-    """Return a connection, with TLS if that is asked for or offered."""
+    """Return a connection, with TLS if the address requires it or the server offers it."""
     context = ssl.create_default_context()
     if scheme == "smtps":
         return smtplib.SMTP_SSL(host, port, timeout=_TIMEOUT_SECONDS, context=context)
@@ -122,12 +124,12 @@ def _post(url: str, body: dict[str, Any], alert: Alert) -> None:
             url, json=body, headers={"Idempotency-Key": alert.digest}, timeout=_TIMEOUT_SECONDS
         )
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        # Neither the error's text nor its cause: the address is in them.
+        # The error and its text are left out: they hold the address.
         raise AlertError(f"cannot be reached ({type(error).__name__}).") from None
     if not response.is_success:
-        raise AlertError(f"answered {response.status_code}.")
+        raise AlertError(f"responded with the status {response.status_code}.")
 
 
 def _plain(text: str) -> str:
-    """Return a text without what Slack reads as a link or a mention."""
+    """Return a text in which Slack finds no link and no mention."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,4 +1,4 @@
-"""What is wrong with rounds: they have drifted, somebody's pace has, or nobody goes on."""
+"""Alerts about rounds: images or an annotator's pace have drifted, or a round is stalled."""
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
@@ -19,8 +19,8 @@ from annotation_platform.schema.tables import (
 )
 from annotation_platform.storage.lake import Lake
 
-_LOOKED_AT = 3
-"""So many of the newest rounds are looked at: others were when they were new."""
+_NEWEST = 3
+"""Number of rounds that are checked, the newest ones; older ones were checked before."""
 
 _REVIEWERS = "reviewers"
 _WAITS: list[tuple[type[Table], type[Table], str]] = [
@@ -30,30 +30,31 @@ _WAITS: list[tuple[type[Table], type[Table], str]] = [
 
 
 def find_drift(lake: Lake) -> Iterator[Alert]:
-    """Yield the newest rounds whose images, or whose people's pace, are not as before."""
-    for round_id in lake.tables.rounds(BatchDrift)[-_LOOKED_AT:]:
-        found = lake.tables.read(BatchDrift, round_id)
-        found = found[found["drifted"]]
-        if len(found):
-            told = "; ".join(f"{row.feature}: {row.detail}" for row in found.itertuples())
+    """Yield an alert per recent round with drifted images and per annotator with drifted pace."""
+    for round_id in lake.tables.rounds(BatchDrift)[-_NEWEST:]:
+        drift = lake.tables.read(BatchDrift, round_id)
+        drift = drift[drift[BatchDrift.drifted]]
+        if len(drift):
+            features = "; ".join(f"{row.feature}: {row.detail}" for row in drift.itertuples())
             yield Alert(
                 "drift",
                 round_id,
-                ",".join(sorted(found["feature"])),
-                f"Its images are unlike those before: {told}.",
-                "Look at batch_drift in the Dagster UI; `drift.gate: hold` keeps such rounds "
-                "from people until somebody has.",
+                ",".join(sorted(drift[BatchDrift.feature])),
+                f"Its images differ from those of earlier rounds: {features}.",
+                "See batch_drift in the Dagster UI; `drift.gate: hold` holds such rounds back "
+                "until they are released by hand.",
             )
-    for round_id in lake.tables.rounds(AnnotatorPace)[-_LOOKED_AT:]:
-        found = lake.tables.read(AnnotatorPace, round_id)
-        for person, rows in found[found["drifted"]].groupby("annotator"):
-            told = "; ".join(rows["detail"])
+    for round_id in lake.tables.rounds(AnnotatorPace)[-_NEWEST:]:
+        pace = lake.tables.read(AnnotatorPace, round_id)
+        drifted = pace[pace[AnnotatorPace.drifted]]
+        for person, rows in drifted.groupby(AnnotatorPace.annotator):
+            details = "; ".join(rows[AnnotatorPace.detail])
             yield Alert(
                 "pace",
                 round_id,
                 str(person),
-                f"{person} took another time than in the rounds before: {told}.",
-                f"Look at their answers: `annotation-platform round annotations {round_id}`.",
+                f"The pace of {person} differs from the rounds before: {details}.",
+                f"Check the annotations: `annotation-platform round annotations {round_id}`.",
             )
 
 
@@ -65,38 +66,38 @@ def find_stalled(
     after: timedelta,
     now: datetime,
 ) -> tuple[list[Alert], dict[str, Any]]:
-    """Return the rounds in which nobody has said anything for so long, and what was seen.
+    """Return an alert per round without progress for ``after``, and the state for the next call.
 
     Args:
-        lake: where the rounds are.
-        labeling: where people answer.
-        seen: what the look before saw; without it every round has just begun to wait.
-        after: how long nobody may say anything.
-        now: the moment of this look.
+        lake: the lake of the rounds.
+        labeling: the back end in which annotators work.
+        seen: state that the previous call returned; if it is empty, every round starts to wait now.
+        after: the longest time without a new annotation.
+        now: time of this call.
 
     Raises:
-        LabelingError: the back end cannot be asked.
+        LabelingError: the back end cannot be reached.
     """
     alerts: list[Alert] = []
     waiting: dict[str, Any] = {}
-    for round_id, name, who, places in _waiting(lake):
-        if who == _REVIEWERS and labeling.progress(name).annotations >= places:
-            # Everything is reviewed: it waits for something else.
+    for round_id, project, role, assignments in _waiting(lake):
+        if role == _REVIEWERS and labeling.progress(project).annotations >= assignments:
+            # Every review is done: the round waits for its merge.
             continue
-        stamp = labeling.change_token(name)
-        known, since = seen.get(name, (stamp, now.isoformat()))
-        if known != stamp:
+        token = labeling.change_token(project)
+        known, since = seen.get(project, (token, now.isoformat()))
+        if known != token:
             since = now.isoformat()
-        waiting[name] = [stamp, since]
+        waiting[project] = [token, since]
         if now - datetime.fromisoformat(since) >= after:
             hours = after.total_seconds() / 3600
             alerts.append(
                 Alert(
                     "stalled",
                     round_id,
-                    f"{who} {stamp}",
-                    f"It waits for {who}, and nobody has said anything for {hours:g} hours.",
-                    f"`annotation-platform round show {round_id}` says how far it is; `round "
+                    f"{role} {token}",
+                    f"It waits for {role}, without a new annotation for {hours:g} hours.",
+                    f"`annotation-platform round show {round_id}` shows its progress; `round "
                     f"close {round_id}` stops waiting.",
                 )
             )
@@ -104,17 +105,17 @@ def find_stalled(
 
 
 def _waiting(lake: Lake) -> Iterator[tuple[str, str, str, int]]:
-    """Yield the open rounds that wait, as the back end calls them, for whom, and the places."""
+    """Yield round, project, role and number of assignments of every open round that waits."""
     tables = lake.tables
-    for asked, annotated, who in _WAITS:
-        for round_id in tables.rounds(asked):
-            if tables.exists(annotated, round_id):
+    for requested, finished, role in _WAITS:
+        for round_id in tables.rounds(requested):
+            if tables.exists(finished, round_id):
                 continue
             if RoundRecord(lake.store, round_id).state != "open":
                 continue
-            tasks = tables.read(asked, round_id)
-            if who == _REVIEWERS:
-                tasks = tasks[tasks["backend"] != ""]
+            tasks = tables.read(requested, round_id)
+            if role == _REVIEWERS:
+                tasks = tasks[tasks[ReviewTasks.backend] != ""]
             if len(tasks):
-                name = review_round(round_id) if who == _REVIEWERS else round_id
-                yield round_id, name, who, len(tasks)
+                project = review_round(round_id) if role == _REVIEWERS else round_id
+                yield round_id, project, role, len(tasks)

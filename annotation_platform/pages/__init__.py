@@ -1,7 +1,7 @@
-"""What our pages share: one HTML file each, light and dark, on a desktop and on a phone.
+"""Rendering of pages: one HTML file each, light and dark, for desktop and phone.
 
-A page runs no script and loads nothing but what its template allows; whatever people named is
-escaped.
+A page runs no script and loads only the resources that its template allows; names chosen by users
+are escaped.
 """
 
 import base64
@@ -21,17 +21,17 @@ _QUALITY = 80
 
 
 def render_page(package: str, template: str, *, style: str = "", **values: Any) -> str:
-    """Return a page: a template in ``templates/`` of ``package``, with these values.
+    """Return a page: a template in ``templates/`` of ``package``, rendered with ``values``.
 
-    The template gets the whole style as ``css`` and its digest as ``style_digest``, for a policy
-    that lets the page use no other. Its filters are ``shown`` (a name on one line), ``count``,
-    ``compact`` and ``percent``.
+    The template gets the whole style as ``css`` and its digest as ``style_digest``, for a content
+    security policy that forbids any other style. Its filters are ``shown`` (a name on one line),
+    ``count``, ``compact`` and ``percent``.
 
     Args:
-        package: of the caller, ``__package__``.
-        template: name of the file.
-        style: CSS, after the one that all pages share.
-        values: what the template uses; whatever it lacks is an error.
+        package: package of the caller, ``__package__``.
+        template: file name of the template.
+        style: CSS that is added to the shared one.
+        values: variables of the template; a missing one is an error.
     """
     css = _source(__package__, "page.css") + style
     digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
@@ -39,7 +39,7 @@ def render_page(package: str, template: str, *, style: str = "", **values: Any) 
 
 
 def as_base64(image: "Image.Image") -> str:
-    """Return an image as JPEG in base64, to stand in a page."""
+    """Return an image as JPEG in base64, to be embedded in a page."""
     sink = io.BytesIO()
     image.save(sink, format="JPEG", quality=_QUALITY)
     return base64.b64encode(sink.getvalue()).decode()
@@ -52,7 +52,7 @@ def _template(package: str, name: str) -> "Template":
 
 @cache
 def _environment() -> "Environment":
-    # A tenth of a second to import, and few commands write a page.
+    # The import takes a tenth of a second, and few commands write a page.
     import jinja2
 
     environment = jinja2.Environment(
@@ -72,7 +72,7 @@ def _environment() -> "Environment":
 
 
 def percent(part: float, whole: float) -> str:
-    """Return a share as people read it; of nothing, a dash."""
+    """Return ``part`` of ``whole`` in percent, rounded; a dash if ``whole`` is 0."""
     return f"{part / whole:.0%}".replace("%", " %") if whole else "–"
 
 

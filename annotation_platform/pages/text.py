@@ -1,9 +1,9 @@
-"""Names that anybody may have chosen, made fit to be shown: on one line, of a bearable length."""
+"""Text chosen by users, made safe to show: on one line, of limited length."""
 
 import re
 import unicodedata
 
-# A joiner is part of how some scripts are written; whatever else cannot be seen is left out.
+# Some scripts need joiners; other invisible characters are left out.
 _JOINERS = "\u200c\u200d"
 _MARKUP = re.compile(r"([\\`*\[\]<>|&~!$#])")
 _EMPHASIS = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
@@ -11,25 +11,23 @@ _EMPHASIS = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
 
 def shown(text: str, most: int = 200) -> str:
     """Return ``text`` on one line, without invisible characters, cut to ``most`` columns."""
-    seen = "".join(each if each.isprintable() or each in _JOINERS else " " for each in text)
-    seen = " ".join(seen.split())
+    visible = "".join(each if each.isprintable() or each in _JOINERS else " " for each in text)
+    line = " ".join(visible.split())
     width = 0
-    kept: list[str] = []
-    for each in seen:
-        width += _columns(each)
+    for end, letter in enumerate(line):
+        width += _columns(letter)
         if width > most:
-            return "".join(kept).rstrip() + "…"
-        kept.append(each)
-    return seen
+            return line[:end].rstrip() + "…"
+    return line
 
 
 def markdown(text: str, most: int = 200) -> str:
-    """Return ``text`` as Markdown that shows it as it is, in a cell of a table too."""
+    """Return ``text`` as Markdown that shows it literally, also in a table cell."""
     return _EMPHASIS.sub(r"\_", _MARKUP.sub(r"\\\1", shown(text, most)))
 
 
 def compact(number: float) -> str:
-    """Return a count in few letters: 950, 1.2k, 34k, 5.6M."""
+    """Return a count in short form: 950, 1.2k, 34k, 5.6M."""
     for size, letter in ((1e6, "M"), (1e3, "k")):
         if number >= size:
             value = number / size

@@ -1,1 +1,1 @@
-"""What people look at: previews and reports."""
+"""Previews and reports for people."""

@@ -1,4 +1,4 @@
-"""What the figures of a round advise to do before the next one, each with its reason."""
+"""Advice for the next round, derived from the figures of a round, each with its reason."""
 
 import math
 from collections.abc import Iterator
@@ -7,25 +7,29 @@ from dataclasses import dataclass
 from annotation_platform.pages import percent
 from annotation_platform.pages.text import shown
 from annotation_platform.reporting.round_facts import RoundFacts
+from annotation_platform.schema.tables import AnnotatorQuality, ModelEvaluations, ModelSlices
+from annotation_platform.schema.tables.shared import Outcome
 
-_KEPT_OUT = 0.1
-"""Share of what landed that may be kept out before somebody should look at the source."""
-_AGREED = 0.85
-"""Mean share of people who choose a class, below which its guideline is unclear."""
-_SEVERAL = 5
-_WIDE = 0.1
+_QUARANTINED_SHARE = 0.1
+"""Share of arrivals in quarantine above which the source should be checked."""
+_CLASS_AGREEMENT = 0.85
+"""Mean share of annotators who choose a class, below which its guideline is unclear."""
+_LABELS_PER_CLASS = 5
+"""Smallest number of labels from which the agreement on a class is judged."""
+_INTERVAL_WIDTH = 0.1
+"""Width of the interval of the label error above which a larger sample is advised."""
 
 
 @dataclass(frozen=True)
 class Advice:
-    """What to do, and the figure that says so."""
+    """What to do, and the figure that is the reason."""
 
-    what: str
-    why: str
+    action: str
+    reason: str
 
 
 def advise(facts: RoundFacts) -> list[Advice]:
-    """Return what to do before the next round, what stops a version first; often nothing."""
+    """Return the advice for the next round, obstacles to a version first; often none."""
     return [*_about_labels(facts), *_about_people(facts), *_about_images(facts),
             *_about_model(facts)]  # fmt: skip
 
@@ -33,78 +37,82 @@ def advise(facts: RoundFacts) -> list[Advice]:
 def _about_labels(facts: RoundFacts) -> Iterator[Advice]:
     if facts.undecided:
         yield Advice(
-            "Let a reviewer decide what no rule could settle.",
+            "Have a reviewer decide the unsettled conflicts.",
             f"{facts.undecided} images are left out until then; with review.gate: manual in "
-            "params.yaml they are put before one.",
+            "params.yaml they are sent to review.",
         )
     unclear = {
         name: (labels, share)
         for name, (labels, share) in facts.agreement_by_class.items()
-        if labels >= _SEVERAL and share < _AGREED
+        if labels >= _LABELS_PER_CLASS and share < _CLASS_AGREEMENT
     }
     for name, (labels, share) in sorted(unclear.items(), key=lambda each: each[1][1])[:2]:
         yield Advice(
-            f"Say in the guideline what tells {shown(name, 40)} from the others.",
-            f"Of those who saw one, {percent(share, 1)} called it so, over {labels} labels.",
+            f"Describe in the guideline how {shown(name, 40)} differs from the other classes.",
+            f"{percent(share, 1)} of the annotators of such an object chose the class, over "
+            f"{labels} labels.",
         )
     if facts.issues:
         yield Advice(
-            "Look at the suspected labels, the likeliest first.",
-            f"{facts.issues} are probably wrong or missing; they are in label_issues.",
+            "Check the label issues, the most probable first.",
+            f"{facts.issues} labels are probably wrong or missing; see label_issues.",
         )
     rate, low, high = facts.label_error
-    if facts.labels and not facts.audited:
+    if facts.labels and not facts.sampled_labels:
         yield Advice(
-            "Have some undisputed images reviewed.",
-            "Nobody has looked at any, so nothing is known of how many labels are wrong; "
-            "review.sample_share in params.yaml sets how many are.",
+            "Review a sample of the undisputed images.",
+            "No undisputed image was reviewed, so the label error is unknown; "
+            "review.sample_share in params.yaml sets the size of the sample.",
         )
-    elif facts.labels and high - low > _WIDE:
+    elif facts.labels and high - low > _INTERVAL_WIDTH:
         yield Advice(
-            "Have more undisputed images reviewed.",
-            f"{facts.audited} labels were looked at: {percent(rate, 1)} wrong, but anything from "
-            f"{percent(low, 1)} to {percent(high, 1)} is possible.",
+            "Review a larger sample of the undisputed images.",
+            f"{facts.sampled_labels} labels were reviewed: {percent(rate, 1)} are wrong, with an "
+            f"interval from {percent(low, 1)} to {percent(high, 1)}.",
         )
 
 
 def _about_people(facts: RoundFacts) -> Iterator[Advice]:
     for row in facts.people:
-        if row["flags"]:
+        if row[AnnotatorQuality.flags]:
             yield Advice(
-                f"Talk to {row['annotator']}.",
-                f"Flagged: {row['flags']}; {_known(row['quality'])} of their decisions are "
-                f"confirmed by the others, over {row['answers']} answers.",
+                f"Talk to {row[AnnotatorQuality.annotator]}.",
+                f"Flags: {row[AnnotatorQuality.flags]}. The others confirm "
+                f"{_share(row[AnnotatorQuality.quality])} of the decisions, over "
+                f"{row[AnnotatorQuality.annotations]} annotations.",
             )
 
 
 def _about_images(facts: RoundFacts) -> Iterator[Advice]:
-    landed, out = sum(facts.outcomes.values()), facts.outcomes.get("quarantined", 0)
-    if landed and out / landed > _KEPT_OUT and facts.reasons:
-        why = ", ".join(f"{shown(name, 40)} {count}" for name, count in facts.reasons.items())
+    landed, out = sum(facts.outcomes.values()), facts.outcomes.get(Outcome.QUARANTINED, 0)
+    if landed and out / landed > _QUARANTINED_SHARE and facts.reasons:
+        reasons = ", ".join(f"{shown(name, 40)} {count}" for name, count in facts.reasons.items())
         yield Advice(
-            "Look at what sends these images.",
-            f"{out} of {landed} were kept out, {percent(out / landed, 1)} ({why}).",
+            "Check the source of these images.",
+            f"{out} of {landed} were quarantined, {percent(out / landed, 1)} ({reasons}).",
         )
     if facts.drifted:
         yield Advice(
-            "See whether these images are of the kind you want.",
-            f"They differ from all before: {'; '.join(facts.drifted)}.",
+            "Check whether these images are of the intended kind.",
+            f"They differ from those of earlier rounds: {'; '.join(facts.drifted)}.",
         )
 
 
 def _about_model(facts: RoundFacts) -> Iterator[Advice]:
-    for row in [each for each in facts.slices if each["weak"]][:2]:
+    for row in [each for each in facts.slices if each[ModelSlices.weak]][:2]:
         kind = shown("{kind} {name}".format(**row), 60)
         yield Advice(
             f"Collect more images of this kind: {kind}.",
-            f"The model is worse there beyond chance: mAP {_figure(row['map'])}, elsewhere "
-            f"{_figure(row['others_map'])}, over {row['images']} test images.",
+            f"The model is significantly worse on them: mAP {_figure(row[ModelSlices.map])}, on "
+            f"others {_figure(row[ModelSlices.others_map])}, over {row[ModelSlices.images]} test "
+            "images.",
         )
-    if facts.model and not facts.model["promoted"]:
-        yield Advice("Proposals still come from the earlier model.", str(facts.model["reason"]))
+    if facts.model and not facts.model[ModelEvaluations.promoted]:
+        reason = str(facts.model[ModelEvaluations.reason])
+        yield Advice("Predictions still come from the earlier model.", reason)
 
 
-def _known(value: object) -> str:
+def _share(value: object) -> str:
     return "–" if not isinstance(value, float) or math.isnan(value) else percent(value, 1)
 
 

@@ -1,11 +1,9 @@
-"""Every version of classes and guidelines ever used, and the labels that rest on each."""
+"""Every version of classes and guidelines ever used, and the labels made under each."""
 
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-
-import pandas as pd
 
 from annotation_platform.curation.imported import PEOPLE
 from annotation_platform.errors import DataError
@@ -14,17 +12,18 @@ from annotation_platform.labeling.assignment_plan import AssignmentPlan
 from annotation_platform.labeling.guidelines import read_guideline
 from annotation_platform.labeling.rounds import ledger_count
 from annotation_platform.schema.ontology import Ontology
-from annotation_platform.schema.tables import HumanLabels, LabelTasks
+from annotation_platform.schema.tables import Frame, HumanLabels, LabelTasks, TrainingSet
+from annotation_platform.schema.tables.shared import Purpose
 from annotation_platform.storage.lake import Lake
 
 
 @dataclass(frozen=True)
-class Changes:
-    """What one version of the guidelines tells people otherwise than another.
+class GuidelineChanges:
+    """The differences between two versions of the guidelines.
 
-    Classes are told apart by id, which never changes. ``other`` has a sentence for each class
-    that is drawn otherwise, and one if the number of choices changed; ``text`` has the lines of
-    the instructions that came (``+``) and went (``-``).
+    Classes are identified by id, which never changes. ``other`` has a phrase for each class whose
+    shape changed, and one if the number of choices changed; ``text`` has the lines of the
+    instructions that were added (``+``) and removed (``-``).
     """
 
     added: tuple[str, ...]
@@ -35,23 +34,24 @@ class Changes:
 
     @property
     def sentence(self) -> str:
-        """All of it, shortly; "–" if nothing changed."""
+        """A summary of all differences; "–" if there are none."""
         parts = [
             ("added", ", ".join(self.added)),
             ("renamed", ", ".join(f"{old} to {new}" for old, new in self.renamed)),
             ("retired", ", ".join(self.retired)),
         ]
-        said = [f"{what} {which}" for what, which in parts if which] + list(self.other)
-        return "; ".join([*said, *(["instructions changed"] if self.text else [])]) or "–"
+        phrases = [f"{change} {names}" for change, names in parts if names] + list(self.other)
+        return "; ".join([*phrases, *(["instructions changed"] if self.text else [])]) or "–"
 
 
 @dataclass(frozen=True)
 class GuidelineVersion:
     """One version of the guidelines.
 
-    ``answers`` are those counted, and ``images`` those whose labels in the newest published
-    version were made under it. ``changes`` are against the version before, None for the first.
-    ``since`` is the first of the ``rounds``; None if nobody was asked under it.
+    ``annotations`` is the number of counted annotations made under it, ``images`` the number of
+    images whose labels in the newest published version were made under it. ``changes`` compares it
+    with the version before, None for the first. ``since`` is the time of the first task under it;
+    None if there was none.
     """
 
     digest: str
@@ -59,23 +59,23 @@ class GuidelineVersion:
     rounds: tuple[str, ...]
     annotations: int
     images: int
-    changes: Changes | None
+    changes: GuidelineChanges | None
 
 
 @dataclass(frozen=True)
-class Resting:
-    """The images whose labels rest on a version of the guidelines, sorted.
+class GuidelineImages:
+    """The images whose labels were made under a version of the guidelines, sorted.
 
-    ``published`` ones are in the newest version of the dataset; ``others`` have answers under it
-    that count, and no label in that version that was made under later guidelines.
+    ``published`` ones are in the newest version of the dataset; ``others`` have counted annotations
+    under it, and no label in that version that was made under later guidelines.
     """
 
     published: tuple[str, ...]
     others: tuple[str, ...]
 
 
-def changes_between(old: Ontology, new: Ontology) -> Changes:
-    """Return what people are told otherwise under ``new`` than under ``old``."""
+def changes_between(old: Ontology, new: Ontology) -> GuidelineChanges:
+    """Return the differences of the guidelines ``new`` from ``old``."""
     before = {each.id: each for each in old.classes}
     after = {each.id: each for each in new.classes}
     both = [(before[key], after[key]) for key in before if key in after]
@@ -89,7 +89,7 @@ def changes_between(old: Ontology, new: Ontology) -> Changes:
     lines = difflib.unified_diff(
         old.guidelines.splitlines(), new.guidelines.splitlines(), lineterm="", n=0
     )
-    return Changes(
+    return GuidelineChanges(
         added=tuple(each.name for key, each in after.items() if key not in before),
         renamed=tuple((one.name, two.name) for one, two in both if one.name != two.name),
         retired=tuple(each.name for key, each in before.items() if key not in after),
@@ -98,70 +98,72 @@ def changes_between(old: Ontology, new: Ontology) -> Changes:
     )
 
 
-def guideline_versions(lake: Lake, published: pd.DataFrame) -> list[GuidelineVersion]:
-    """Return every version of the guidelines, in the order in which people were asked under them.
+def guideline_versions(lake: Lake, published: Frame[TrainingSet]) -> list[GuidelineVersion]:
+    """Return every version of the guidelines, in the order of their first tasks.
 
     Args:
-        lake: where they are kept, with plans and answers.
+        lake: the lake of guidelines, assignment plans and annotations.
         published: the ``training_set`` of the newest version of the dataset.
     """
     rounds, since = _rounds(lake)
-    resting = _by_people(published)
-    # What nobody was asked under comes last.
-    asked = sorted(since, key=lambda digest: since[digest])
-    order = [*asked, *(digest for digest in _digests(lake) if digest not in since)]
-    found: list[GuidelineVersion] = []
+    round_of = _human_labelled(published)
+    # Versions without tasks come last.
+    used = sorted(since, key=lambda digest: since[digest])
+    order = [*used, *(digest for digest in _digests(lake) if digest not in since)]
+    versions: list[GuidelineVersion] = []
     before: Ontology | None = None
     for digest in order:
         now = read_guideline(lake.store, digest)
         under = rounds.get(digest, ())
-        found.append(
+        versions.append(
             GuidelineVersion(
                 digest=digest,
                 since=since.get(digest),
                 rounds=under,
                 annotations=sum(_annotations(round_id, lake) for round_id in under),
-                images=sum(round_id in under for round_id in resting.values()),
+                images=sum(round_id in under for round_id in round_of.values()),
                 changes=changes_between(before, now) if before else None,
             )
         )
         before = now
-    return found
+    return versions
 
 
-def find_guideline(beginning: str, lake: Lake) -> str:
-    """Return the digest of the one version that begins like this; otherwise raise a DataError."""
-    found = [key for key in _digests(lake) if beginning and key.startswith(beginning.lower())]
+def find_guideline(prefix: str, lake: Lake) -> str:
+    """Return the digest with this prefix; raise a DataError if there is none, or several."""
+    found = [key for key in _digests(lake) if prefix and key.startswith(prefix.lower())]
     if len(found) != 1:
-        what = "several versions begin" if found else "no version of the guidelines begins"
+        problem = "several guidelines have" if found else "no guideline has"
         raise DataError(
-            f"{beginning}: {what} like this. `annotation-platform policy guidelines --json` "
+            f"{prefix}: {problem} this prefix. `annotation-platform policy guidelines --json` "
             "lists them."
         )
     return found[0]
 
 
-def resting_on(digest: str, lake: Lake, published: pd.DataFrame) -> Resting:
-    """Return the images whose labels rest on a version of the guidelines.
+def images_under_guideline(
+    digest: str, lake: Lake, published: Frame[TrainingSet]
+) -> GuidelineImages:
+    """Return the images whose labels were made under a version of the guidelines.
 
     Args:
-        digest: of the version.
-        lake: where everything is kept.
+        digest: digest of the guidelines.
+        lake: the lake of assignment plans and annotations.
         published: the ``training_set`` of the newest version of the dataset.
     """
     rounds, _ = _rounds(lake)
     under = rounds.get(digest, ())
-    resting = _by_people(published)
-    mine = {image for image, round_id in resting.items() if round_id in under}
+    round_of = _human_labelled(published)
+    labelled = {image for image, round_id in round_of.items() if round_id in under}
     labels = lake.tables.read_rounds(HumanLabels, under)
-    annotated = labels[labels["purpose"] == "label"]
-    latest = annotated.groupby("image_id")["round_id"].max()
+    annotated = labels[labels[HumanLabels.purpose] == Purpose.LABEL]
+    latest = annotated.groupby(HumanLabels.image_id)[HumanLabels.round_id].max()
     others = {
         str(image)
         for image, round_id in latest.items()
-        if image not in mine and resting.get(str(image), "") <= str(round_id)
+        if image not in labelled and round_of.get(str(image), "") <= str(round_id)
     }
-    return Resting(tuple(sorted(mine)), tuple(sorted(others)))
+    return GuidelineImages(tuple(sorted(labelled)), tuple(sorted(others)))
 
 
 def _digests(lake: Lake) -> list[str]:
@@ -170,7 +172,7 @@ def _digests(lake: Lake) -> list[str]:
 
 
 def _rounds(lake: Lake) -> tuple[dict[str, tuple[str, ...]], dict[str, datetime]]:
-    """Return by digest the rounds that asked under it, and when the first of them did."""
+    """Return, by digest, the rounds with tasks under it and the time of the first task."""
     rounds: dict[str, tuple[str, ...]] = {}
     since: dict[str, datetime] = {}
     for round_id in RoundManifests(lake.store).rounds():
@@ -181,10 +183,10 @@ def _rounds(lake: Lake) -> tuple[dict[str, tuple[str, ...]], dict[str, datetime]
     return rounds, since
 
 
-def _by_people(published: pd.DataFrame) -> Mapping[str, str]:
-    """Return the images that people labelled here, each with the round of its labels."""
-    rows = published[published["origin"] == PEOPLE]
-    return dict(zip(rows["image_id"], rows["round_id"], strict=True))
+def _human_labelled(published: Frame[TrainingSet]) -> Mapping[str, str]:
+    """Return the images that annotators labelled here, each with the round of its labels."""
+    rows = published[published[TrainingSet.origin] == PEOPLE]
+    return dict(zip(rows[TrainingSet.image_id], rows[TrainingSet.round_id], strict=True))
 
 
 def _annotations(round_id: str, lake: Lake) -> int:

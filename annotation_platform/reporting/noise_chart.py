@@ -1,4 +1,4 @@
-"""The noise curve as an SVG file that styles itself, light or dark."""
+"""The noise curve as an SVG file with its own light and dark style."""
 
 import math
 
@@ -12,11 +12,11 @@ text{font:11px system-ui,sans-serif;fill:#5d6470}.grid{stroke:#dfe2e6}
 @media(prefers-color-scheme:dark){text{fill:#9aa3af}.grid{stroke:#333842}
 .map{stroke:#6c9cf5;fill:#6c9cf5}.map50{stroke:#f0b35c;fill:#f0b35c}}
 """
-_SAID = {"map": "mAP", "map50": "mAP at IoU 0.5"}
+_TITLES = {"map": "mAP", "map50": "mAP at IoU 0.5"}
 
 
 def draw_noise_curve(curve: pd.DataFrame) -> bytes:
-    """Return what ``models.noise.noise_curve`` found as an SVG: mAP by share of wrong labels.
+    """Return the result of ``models.noise.noise_curve`` as an SVG: mAP by share of wrong labels.
 
     Bars are the 95 % intervals; the height of the chart is mAP from 0 to 1.
     """
@@ -33,11 +33,11 @@ def draw_noise_curve(curve: pd.DataFrame) -> bytes:
         parts.append(
             f'<text x="{x:.1f}" y="{_BOTTOM + 16}" text-anchor="middle">{share:.0%}</text>'
         )
-    for number, name in enumerate(_SAID):
+    for number, name in enumerate(_TITLES):
         parts.append(_line(curve, name, most))
         x = _LEFT + 110 * number
         parts.append(f'<circle class="{name}" cx="{x}" cy="{_HEIGHT - 14}" r="4"/>')
-        parts.append(f'<text x="{x + 9}" y="{_HEIGHT - 10}">{_SAID[name]}</text>')
+        parts.append(f'<text x="{x + 9}" y="{_HEIGHT - 10}">{_TITLES[name]}</text>')
     parts.append(
         f'<text x="{_RIGHT}" y="{_HEIGHT - 10}" text-anchor="end">share of wrong labels</text>'
     )
@@ -56,10 +56,10 @@ def _line(curve: pd.DataFrame, name: str, most: float) -> str:
     parts = [f'<path class="{name}" stroke-width="2" d="M{points}"/>'] if rows else []
     for share, value, low, high in rows:
         x = _x(share, most)
-        said = f"{share:.0%} wrong: {_SAID[name]} {value:.3f} ({low:.3f} to {high:.3f})"
+        tooltip = f"{share:.0%} wrong: {_TITLES[name]} {value:.3f} ({low:.3f} to {high:.3f})"
         bar = f'<path class="{name}" d="M{x:.1f} {_y(low):.1f}V{_y(high):.1f}"/>'
         dot = f'<circle class="{name}" cx="{x:.1f}" cy="{_y(value):.1f}" r="3.5"/>'
-        parts.append(f"<g><title>{said}</title>{bar}{dot}</g>")
+        parts.append(f"<g><title>{tooltip}</title>{bar}{dot}</g>")
     return "".join(parts)
 
 

@@ -16,10 +16,10 @@ from annotation_platform.images.decoding import Pixels, decode
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import Ontology, class_colors
 from annotation_platform.schema.shapes import SHAPES, UPRIGHT_BOXES, Label
-from annotation_platform.schema.tables import records
+from annotation_platform.schema.tables import CleanedImages, Frame, ModelFindings, records
 
 _LIMIT = 45_000
-"""Bytes of a preview: two of them and the rest of an asset stay under 100 kB."""
+"""Largest size of a preview, in bytes, so that two of them fit into an asset's 100 kB."""
 _LONGEST_CELL = 60
 _LEGEND_SIZE = 13
 _LEGEND_CLASSES = 12
@@ -28,11 +28,11 @@ _IMAGES = re.compile(
     r"!\[images with their boxes(?:: (?P<names>[^\]]*))?\]\(data:image/jpeg;base64,[^)]*\)"
 )
 SHORT_ID = 12
-"""Digits of an image id that previews show."""
+"""Number of digits of an image id in previews."""
 
 
 def table_preview(frame: pd.DataFrame, *, rows: int = 8, columns: Sequence[str] = ()) -> str:
-    """Return the first rows as a Markdown table; long values are cut, markup is defused."""
+    """Return the first rows as a Markdown table; long values are cut, markup is escaped."""
     shown = frame[list(columns)] if columns else frame
     head = "| " + " | ".join(map(_cell, shown.columns)) + " |"
     rule = "|" + " --- |" * len(shown.columns)
@@ -44,7 +44,7 @@ def table_preview(frame: pd.DataFrame, *, rows: int = 8, columns: Sequence[str] 
 def thumbnail(
     pixels: Pixels, boxes: pd.DataFrame, colors: Mapping[str, str], *, side: int
 ) -> Image.Image:
-    """Return the image within ``side`` × ``side`` pixels with its boxes drawn on it."""
+    """Return the image scaled into ``side`` × ``side`` pixels, with its boxes drawn on it."""
     image = Image.fromarray(pixels)
     scale = min(side / image.width, side / image.height, 1.0)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
@@ -57,7 +57,7 @@ def thumbnail(
 
 
 def _draw(pen: ImageDraw.ImageDraw, row: dict[Hashable, Any], scale: float, color: str) -> None:
-    """Draw a region as its shape does; a row without a shape is a box."""
+    """Draw a region in the way of its shape; a row without a shape is a box."""
     corners = (float(row[name]) for name in BOX_COLUMNS)
     name = row.get("shape") or UPRIGHT_BOXES[0]
     label = Label(name, row["class_name"], row.get("geometry") or "", *corners)
@@ -65,7 +65,7 @@ def _draw(pen: ImageDraw.ImageDraw, row: dict[Hashable, Any], scale: float, colo
 
 
 def contact_sheet(drawn: Sequence[Image.Image], *, columns: int = 4, gap: int = 4) -> Image.Image:
-    """Return the images side by side on white, row by row; none give one white pixel."""
+    """Return the images in a grid on white, row by row; without images, one white pixel."""
     if not drawn:
         return Image.new("RGB", (1, 1), "white")
     columns = min(columns, len(drawn))
@@ -92,12 +92,12 @@ def images_preview(
 
     Args:
         images: rows with ``image_id`` and ``extension``.
-        load: gives the bytes of an image for its id and extension.
+        load: returns the bytes of an image, by its id and extension.
         labels: rows with ``image_id``, ``class_name`` and box columns; rows without a box are
             left out.
-        ontology: gives the classes their colours; needed where there are labels.
-        count: how many images.
-        side: pixels of a thumbnail's longer side.
+        ontology: the classes with their colours; needed if there are labels.
+        count: number of images.
+        side: longer side of a thumbnail, pixels.
     """
     if labels is None or ontology is None:
         labels, colors = pd.DataFrame(columns=["image_id", "class_name", *BOX_COLUMNS]), {}
@@ -114,22 +114,23 @@ def images_preview(
     return _as_markdown(_with_legend(contact_sheet(drawn), colors, counts), shown)
 
 
-def kept_out_preview(
-    rows: pd.DataFrame, load: Callable[[str], bytes], *, count: int = 12, side: int = 170
+def quarantine_preview(
+    rows: Frame[CleanedImages], load: Callable[[str], bytes], *, count: int = 12, side: int = 170
 ) -> str:
-    """Return Markdown with ``count`` images of ``cleaned_images`` and why they were kept out.
+    """Return Markdown with ``count`` quarantined images and the reasons.
 
-    Under each stand the first digits of its id, for putting it back, its name and the reason.
-    What can be looked at comes first; what cannot be decoded is a grey field. ``load`` gives the
-    bytes of an image id as they landed.
+    The caption of each image has the first digits of its id, for a restore, its name and the
+    reason. Images that can be decoded come first; the others are grey fields. ``load`` returns the
+    landed bytes of an image id.
     """
     tiles, shown = [], []
-    for row in rows.sort_values("width", ascending=False, kind="stable").head(count).itertuples():
+    ordered = rows.sort_values(CleanedImages.width, ascending=False, kind="stable")
+    for row in ordered.head(count).itertuples():
         if row.width and isinstance(row.image_id, str):
             image = thumbnail(decode(load(row.image_id)), rows[:0], {}, side=side)
         else:
             image = Image.new("RGB", (side, side * 3 // 4), "#dddddd")
-        name = row.image_id[:12] if isinstance(row.image_id, str) else "not readable"
+        name = row.image_id[:SHORT_ID] if isinstance(row.image_id, str) else "not readable"
         lines = [name, PurePosixPath(str(row.source_key)).name, str(row.reason)]
         tiles.append(_captioned(image, lines, width=side))
         shown.append(name)
@@ -144,36 +145,39 @@ def findings_preview(
     count: int = 12,
     side: int = 170,
 ) -> str:
-    """Return Markdown with the worst of a model's findings: true boxes green, the finding red.
+    """Return Markdown with a model's worst errors: ground truth boxes green, the error red.
 
-    Each is cut out with as much again around it. The worst of every kind come in turns, so that
-    the commonest kind does not fill the page.
+    Each crop shows a margin around the error, half its longer side wide. The worst errors of the
+    types alternate, so that the most frequent type does not fill the page.
 
     Args:
         findings: ``model_findings``, in the order of ``rank``.
         truth: ``image_id``, ``extension`` and boxes of the images.
-        load: gives the bytes of an image for its id and extension.
-        count: how many.
-        side: pixels of an image's longer side.
+        load: returns the bytes of an image, by its id and extension.
+        count: number of errors.
+        side: longer side of a crop, pixels.
     """
     tiles, worst = [], worst_findings(findings, count)
     for row, image in zip(worst, error_images(worst, truth, load, side=side), strict=True):
-        lines = [finding_title(row), str(row["image_id"])[:12]]
+        image_id = str(row[ModelFindings.image_id])
+        lines = [finding_title(row), image_id[:SHORT_ID]]
         tiles.append(_captioned(image, lines, width=side))
-    return _as_markdown(contact_sheet(tiles, gap=16), [str(row["image_id"]) for row in worst])
+    return _as_markdown(
+        contact_sheet(tiles, gap=16), [str(row[ModelFindings.image_id]) for row in worst]
+    )
 
 
-def worst_findings(findings: pd.DataFrame, count: int) -> list[dict[str, object]]:
-    """Return the worst ``model_findings`` of every kind in turns, so many at most."""
-    turns = findings.assign(turn=findings.groupby("kind").cumcount())
-    return records(turns.sort_values(["turn", "rank"], kind="stable").head(count))
+def worst_findings(findings: Frame[ModelFindings], count: int) -> list[dict[str, object]]:
+    """Return at most ``count`` of the worst ``model_findings``, alternating between their kinds."""
+    turns = findings.assign(turn=findings.groupby(ModelFindings.kind).cumcount())
+    return records(turns.sort_values(["turn", ModelFindings.rank], kind="stable").head(count))
 
 
 def finding_title(row: Mapping[str, object]) -> str:
-    """Return what a finding says in a few words, with the score of a wrong box."""
-    score = row["score"]
-    sure = f" at {score:.2f}" if isinstance(score, float) and not math.isnan(score) else ""
-    return f"{row['kind']}: {row['class_name']}{sure}"
+    """Return the kind and the class of an error, with the score of a wrong box."""
+    score = row[ModelFindings.score]
+    suffix = f" at {score:.2f}" if isinstance(score, float) and not math.isnan(score) else ""
+    return f"{row[ModelFindings.kind]}: {row[ModelFindings.class_name]}{suffix}"
 
 
 def error_images(
@@ -183,7 +187,7 @@ def error_images(
     *,
     side: int,
 ) -> Iterator[Image.Image]:
-    """Yield each finding cut out with as much again around it: true boxes green, itself red."""
+    """Yield a crop around each error: ground truth boxes green, the error red."""
     extensions = dict(zip(truth["image_id"], truth["extension"], strict=True))
     colors = {"true": "#2ca02c", "found": "#d62728"}
     for row in rows:
@@ -191,12 +195,12 @@ def error_images(
         own = truth.loc[truth["image_id"] == row["image_id"], BOX_COLUMNS].dropna()
         boxes = pd.concat([own.assign(class_name="true"), pd.DataFrame([row])[BOX_COLUMNS]])
         boxes["class_name"] = boxes["class_name"].fillna("found")
-        cut, boxes = _cut_out(pixels, boxes)
-        yield thumbnail(cut, boxes, colors, side=side)
+        crop, boxes = _crop(pixels, boxes)
+        yield thumbnail(crop, boxes, colors, side=side)
 
 
-def _cut_out(pixels: Pixels, boxes: pd.DataFrame) -> tuple[Pixels, pd.DataFrame]:
-    """Return the place around the last of the boxes, and the boxes in it."""
+def _crop(pixels: Pixels, boxes: pd.DataFrame) -> tuple[Pixels, pd.DataFrame]:
+    """Return the crop around the last of the boxes, and all boxes in its coordinates."""
     x1, y1, x2, y2 = (float(value) for value in boxes[BOX_COLUMNS].iloc[-1])
     height, width = pixels.shape[:2]
     reach = max(x2 - x1, y2 - y1, 32.0) / 2
@@ -208,7 +212,7 @@ def _cut_out(pixels: Pixels, boxes: pd.DataFrame) -> tuple[Pixels, pd.DataFrame]
 
 
 def _captioned(image: Image.Image, lines: Sequence[str], *, width: int) -> Image.Image:
-    """Return the image in the middle of a framed field of fixed size, the lines under it."""
+    """Return the image in the middle of a framed tile of fixed size, with the lines below it."""
     height = width * 3 // 4
     image = ImageOps.contain(image, (width, height)) if image.height > height else image
     font = ImageFont.load_default(_LEGEND_SIZE)
@@ -217,16 +221,16 @@ def _captioned(image: Image.Image, lines: Sequence[str], *, width: int) -> Image
     pen = ImageDraw.Draw(tile)
     pen.rectangle((0, 0, width - 1, height - 1), outline="#bbbbbb")
     wrapped = [part for line in lines for part in textwrap.wrap(line, width // 8)[:3]]
-    for place, text in enumerate(wrapped[:5]):
+    for number, text in enumerate(wrapped[:5]):
         plain = text.encode("ascii", "replace").decode()
-        pen.text((0, height + 2 + 14 * place), plain, fill="#333333", font=font)
+        pen.text((0, height + 2 + 14 * number), plain, fill="#333333", font=font)
     return tile
 
 
 def _with_legend(
     sheet: Image.Image, colors: Mapping[str, str], counts: Mapping[str, int]
 ) -> Image.Image:
-    """Return the sheet and a line under it: the classes in it, in their colours, counted."""
+    """Return the sheet with a legend below: its classes in their colours, with counts."""
     shown = [name for name in colors if counts[name]]
     if not shown:
         return sheet
@@ -245,9 +249,9 @@ def _with_legend(
 
 
 def _as_markdown(sheet: Image.Image, shown: Iterable[str]) -> str:
-    """Return the sheet as a data URI, at the best JPEG quality that keeps it under the limit.
+    """Return the sheet as a data URI, at the best JPEG quality below the size limit.
 
-    Its text names the images ``shown``, for whoever cannot see it, and for an erasure.
+    Its alternative text names the images ``shown``; an erasure finds them by it.
     """
     for quality in (85, 75, 60, 45, 30, 15):
         sink = io.BytesIO()
@@ -262,19 +266,19 @@ def _as_markdown(sheet: Image.Image, shown: Iterable[str]) -> str:
 
 
 def without_images(text: str, images: Collection[str]) -> str:
-    """Return a text without the images in it that show one of these images.
+    """Return a text without the previews that show one of these images.
 
-    ``text`` may be Markdown, or JSON that holds it. Images that do not say what they show, as
-    earlier code made them, go too.
+    ``text`` is Markdown, or JSON that holds it. Previews of earlier releases, which do not name
+    their images, are removed too.
     """
-    begin = {image[:SHORT_ID] for image in images}
+    erased = {image[:SHORT_ID] for image in images}
 
-    def kept(match: re.Match[str]) -> str:
+    def replacement(match: re.Match[str]) -> str:
         names = match["names"]
-        is_other = names is not None and begin.isdisjoint(names.split(", "))
-        return match[0] if is_other else "*An erasure took these images. Materialise it anew.*"
+        is_other = names is not None and erased.isdisjoint(names.split(", "))
+        return match[0] if is_other else "*Images were erased. Materialise the asset again.*"
 
-    return _IMAGES.sub(kept, text)
+    return _IMAGES.sub(replacement, text)
 
 
 def _cell(value: object) -> str:

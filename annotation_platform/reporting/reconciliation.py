@@ -1,4 +1,4 @@
-"""The books of the first two stages: each landed object ends in exactly one way."""
+"""Reconciliation of the first two stages: every arrival has exactly one outcome."""
 
 import hashlib
 from collections import Counter
@@ -10,17 +10,18 @@ import pandas as pd
 from annotation_platform.images.accepted import accepted_images
 from annotation_platform.ingestion.rounds import Arrivals, RoundManifests, new_objects
 from annotation_platform.schema.rounds import Arrival
-from annotation_platform.schema.tables import CleanedImages, records
+from annotation_platform.schema.tables import CleanedImages, Frame, records
+from annotation_platform.schema.tables.shared import Outcome
 from annotation_platform.storage.keys import image_key, raw_key
 from annotation_platform.storage.lake import Lake
 
 
 @dataclass(frozen=True)
-class Account:
-    """How many landed objects ended how; they add up to ``landed`` where nothing is wrong.
+class Reconciliation:
+    """Arrivals by outcome; the numbers add up to ``landed`` unless there are problems.
 
-    ``pending`` are those whose round is not formed or not cleaned yet. ``problems`` says what does
-    not add up, each with its round and name.
+    ``pending`` counts arrivals whose round is not formed or not cleaned yet. ``problems`` has a
+    sentence for each discrepancy, with round and name.
     """
 
     landed: int
@@ -31,63 +32,65 @@ class Account:
     problems: list[str]
 
 
-def account_of(lake: Lake, landed: Arrivals) -> Account:
-    """Return the account of everything that ever landed, and what of ``landed`` still waits."""
+def reconcile_arrivals(lake: Lake, landed: Arrivals) -> Reconciliation:
+    """Return the reconciliation of all rounds and of the objects that have landed since."""
     rounds = {
         key: RoundManifests(lake.store).read(key) for key in RoundManifests(lake.store).rounds()
     }
-    cleaned = {key: lake.tables.read(CleanedImages, key) for key in _cleaned(lake)}
+    cleaned = {
+        key: lake.tables.read(CleanedImages, key) for key in lake.tables.rounds(CleanedImages)
+    }
     problems = _in_two_rounds(rounds)
     for key, table in cleaned.items():
         problems += [f"{key}: {each}" for each in missing_outcomes(rounds[key], table)]
     every = pd.concat(cleaned.values()) if cleaned else lake.tables.read_all(CleanedImages)
     problems += _without_original(every)
-    outcomes = Counter(every["outcome"])
+    outcomes = Counter(every[CleanedImages.outcome])
     taken = {item for objects in rounds.values() for item in objects}
     new = new_objects(landed, taken)
     uncleaned = [item for key, objects in rounds.items() if key not in cleaned for item in objects]
     total = len(new) + sum(len(objects) for objects in rounds.values())
-    account = Account(
+    result = Reconciliation(
         landed=total,
-        accepted=outcomes["accepted"],
-        duplicates=outcomes["duplicate"],
-        quarantined=outcomes["quarantined"],
+        accepted=outcomes[Outcome.ACCEPTED],
+        duplicates=outcomes[Outcome.DUPLICATE],
+        quarantined=outcomes[Outcome.QUARANTINED],
         pending=len(new) + len(uncleaned),
         problems=problems,
     )
-    ended = sum(outcomes.values()) + account.pending
-    if ended != total:
-        problems.append(f"{total} objects landed, and {ended} are accounted for")
-    return account
+    reconciled = sum(outcomes.values()) + result.pending
+    if reconciled != total:
+        problems.append(f"{total} objects landed, but {reconciled} have an outcome or are pending")
+    return result
 
 
-def missing_outcomes(objects: Sequence[Arrival], cleaned: pd.DataFrame) -> list[str]:
+def missing_outcomes(objects: Sequence[Arrival], cleaned: Frame[CleanedImages]) -> list[str]:
     """Return the objects of a round that do not have exactly one row in its ``cleaned_images``."""
-    rows = Counter(zip(cleaned["source_key"], cleaned["stamp"], strict=True))
-    wanted = {(item.key, item.stamp) for item in objects}
-    wrong = [f"{key!r} has {rows[key, stamp]} outcomes" for key, stamp in sorted(wanted)
-             if rows[key, stamp] != 1]  # fmt: skip
-    return wrong + [f"{key!r} never landed" for key, _ in sorted(set(rows) - wanted)]
+    keys = zip(cleaned[CleanedImages.source_key], cleaned[CleanedImages.stamp], strict=True)
+    rows = Counter(keys)
+    expected = {(item.key, item.stamp) for item in objects}
+    wrong = [
+        f"{key!r} has {rows[key, stamp]} outcomes"
+        for key, stamp in sorted(expected)
+        if rows[key, stamp] != 1
+    ]
+    return wrong + [f"{key!r} never landed" for key, _ in sorted(set(rows) - expected)]
 
 
 def damaged_images(lake: Lake) -> list[str]:
-    """Return which files of accepted images, landed or stored, are missing or changed."""
+    """Return the files of accepted images, landed or stored, that are missing or changed."""
     problems = []
     for row in records(accepted_images(lake.tables)):
-        image_id, extension = str(row["image_id"]), str(row["extension"])
+        image_id, extension = str(row[CleanedImages.image_id]), str(row[CleanedImages.extension])
         for key, digest in (
             (raw_key(image_id), image_id),
-            (image_key(image_id, extension), str(row["stored_sha256"])),
+            (image_key(image_id, extension), str(row[CleanedImages.stored_sha256])),
         ):
             if not lake.store.exists(key):
                 problems.append(f"{key}: is missing")
             elif hashlib.sha256(lake.store.get(key)).hexdigest() != digest:
-                problems.append(f"{key}: is not what was stored")
+                problems.append(f"{key}: has changed since it was stored")
     return problems
-
-
-def _cleaned(lake: Lake) -> list[str]:
-    return lake.tables.rounds(CleanedImages)
 
 
 def _in_two_rounds(rounds: dict[str, list[Arrival]]) -> list[str]:
@@ -100,8 +103,12 @@ def _in_two_rounds(rounds: dict[str, list[Arrival]]) -> list[str]:
     return twice
 
 
-def _without_original(cleaned: pd.DataFrame) -> list[str]:
-    accepted = set(cleaned.loc[cleaned["outcome"] == "accepted", "image_id"])
-    repeats = cleaned[cleaned["outcome"] == "duplicate"]
-    lost = repeats[~repeats["duplicate_of"].isin(accepted)]
-    return [f"{key!r} repeats an image that is not accepted" for key in lost["source_key"]]
+def _without_original(cleaned: Frame[CleanedImages]) -> list[str]:
+    outcome = cleaned[CleanedImages.outcome]
+    accepted = set(cleaned.loc[outcome == Outcome.ACCEPTED, CleanedImages.image_id])
+    duplicates = cleaned[outcome == Outcome.DUPLICATE]
+    lost = duplicates[~duplicates[CleanedImages.duplicate_of].isin(accepted)]
+    return [
+        f"{key!r} is a duplicate of an image that is not accepted"
+        for key in lost[CleanedImages.source_key]
+    ]

@@ -1,4 +1,4 @@
-"""What is to be told of a round: what came in, what people did, what came out, what is next."""
+"""The figures of a round: arrivals, annotations, manual effort, label errors, the model."""
 
 import math
 from collections import Counter
@@ -21,9 +21,11 @@ from annotation_platform.schema.tables import (
     AnnotatorQuality,
     BatchDrift,
     CleanedImages,
+    Conflicts,
     ConsensusLabels,
     DatasetVersions,
     ErrorBars,
+    Frame,
     HumanLabels,
     LabelIssues,
     ModelEvaluations,
@@ -34,17 +36,18 @@ from annotation_platform.schema.tables import (
     Table,
     records,
 )
+from annotation_platform.schema.tables.shared import Outcome, ReviewDecision
 from annotation_platform.storage.lake import Lake
 
 
 @dataclass(frozen=True)
 class Trend:
-    """A figure over the rounds so far; a round without it has no number."""
+    """A figure over the rounds so far; NaN for a round without it."""
 
     title: str
     note: str
     values: dict[str, float]
-    is_share: bool  # 0 to 1, else any number from 0
+    is_share: bool  # a share from 0 to 1; otherwise any number from 0
 
     @property
     def is_known(self) -> bool:
@@ -54,83 +57,85 @@ class Trend:
 
 @dataclass(frozen=True)
 class RoundFacts:
-    """A round in figures; what did not happen yet is empty, zero or no number."""
+    """The figures of a round; those of later stages are empty, zero or NaN."""
 
     round_id: str
     outcomes: dict[str, int]  # accepted, duplicate, quarantined
-    reasons: dict[str, int]  # why things are in quarantine, most frequent first
-    drifted: list[str]  # what the batch differs in, as sentences
+    reasons: dict[str, int]  # reasons for quarantine, the most frequent first
+    drifted: list[str]  # features in which the images differ, as phrases
     annotations: int
     people: list[dict[str, object]]  # rows of annotator_quality, the weakest first
     agreement: float
-    agreement_by_class: dict[str, tuple[int, float]]  # labels, mean share who chose the class
+    agreement_by_class: dict[str, tuple[int, float]]  # labels, mean share of the class
     conflicts: dict[str, int]
     unsettled: int  # conflicts that no rule settled
-    undecided: int  # images that nobody decided about
+    undecided: int  # images without a decision
     manual_effort: list[ManualEffort]
-    labels: int  # as they may be published
-    issues: int  # labels that are probably wrong, and objects that probably lack one
+    labels: int  # labels that may be published
+    issues: int  # labels that are probably wrong or missing
     label_error: tuple[float, float, float]  # rate, low, high
-    audited: int  # labels that rate rests on
-    model: dict[str, object]  # the row of model_evaluation, or nothing
-    findings: dict[str, int]  # what the model got wrong, by kind
+    sampled_labels: int  # reviewed labels behind that rate
+    model: dict[str, object]  # the row of model_evaluation, or empty
+    findings: dict[str, int]  # errors of the model, by kind
     slices: list[dict[str, object]]  # rows of model_slices, the weakest first
     version: str
     images_in_version: int
 
     @property
-    def touches(self) -> int:
-        """How often somebody did something by hand."""
-        return sum(each.touches for each in self.manual_effort)
+    def actions(self) -> int:
+        """Number of manual actions."""
+        return sum(each.actions for each in self.manual_effort)
 
     @property
     def minutes(self) -> float:
-        """Minutes of people's time; not a number where nobody measured any."""
+        """Minutes of manual effort; NaN if none were measured."""
         return minutes_of(self.manual_effort)
 
     @property
-    def seconds_a_label(self) -> float:
-        """Seconds of people's time for each label that may be published."""
+    def seconds_per_label(self) -> float:
+        """Seconds of manual effort per label that may be published."""
         return self.minutes * 60 / self.labels if self.labels else math.nan
 
 
 def round_facts(lake: Lake, round_id: str) -> RoundFacts:
-    """Return the facts of a round, finished or not; a DataError if there is no such round."""
+    """Return the figures of a round, finished or not; raise a DataError if it does not exist."""
     RoundManifests(lake.store).read(round_id)
 
     def rows(table: type[Table]) -> pd.DataFrame:
         return lake.tables.read_rounds(table, [round_id])
 
-    cleaned, said, reviewed = (
+    cleaned, labels, reviewed = (
         rows(table) for table in (CleanedImages, HumanLabels, ReviewedLabels)
     )
     conflicts = open_conflicts(lake.tables, round_id)
     drift, version = (rows(table) for table in (BatchDrift, DatasetVersions))
-    quarantined = cleaned[cleaned["outcome"] == "quarantined"]
-    label_error, audited = label_error_of(rows(ErrorBars))
+    drift = drift[drift[BatchDrift.drifted]]
+    quarantined = cleaned[cleaned[CleanedImages.outcome] == Outcome.QUARANTINED]
+    undecided = reviewed[reviewed[ReviewedLabels.decision] == ReviewDecision.UNDECIDED]
+    label_error, sampled_labels = label_error_of(rows(ErrorBars))
     return RoundFacts(
         round_id=round_id,
-        outcomes=_counted(cleaned["outcome"]),
-        # The measured value behind a reason differs from image to image.
-        reasons=_counted(quarantined["reason"].str.split(":").str[0]),
-        drifted=[f"{row['feature']}: {row['detail']}" for row in records(drift[drift["drifted"]])],
-        annotations=said["annotation_id"].nunique(),
-        people=records(rows(AnnotatorQuality).sort_values("quality", kind="stable")),
-        agreement=pairwise_agreement(said) if len(said) else math.nan,
+        outcomes=_counted(cleaned[CleanedImages.outcome]),
+        # The measured value after the colon differs from image to image.
+        reasons=_counted(quarantined[CleanedImages.reason].str.split(":").str[0]),
+        drifted=[f"{row[BatchDrift.feature]}: {row[BatchDrift.detail]}" for row in records(drift)],
+        annotations=labels[HumanLabels.annotation_id].nunique(),
+        people=records(rows(AnnotatorQuality).sort_values(AnnotatorQuality.quality, kind="stable")),
+        agreement=pairwise_agreement(labels) if len(labels) else math.nan,
         agreement_by_class=_by_class(rows(ConsensusLabels)),
-        conflicts=_counted(conflicts["kind"]),
-        unsettled=int((~conflicts["settled"].astype(bool)).sum()),
-        undecided=int(reviewed.loc[reviewed["decision"] == "undecided", "image_id"].nunique()),
+        conflicts=_counted(conflicts[Conflicts.kind]),
+        unsettled=int((~conflicts[Conflicts.settled].astype(bool)).sum()),
+        undecided=int(undecided[ReviewedLabels.image_id].nunique()),
         manual_effort=manual_effort_of(lake, round_id),
         labels=published_labels(reviewed),
         issues=len(rows(LabelIssues)),
         label_error=label_error,
-        audited=audited,
+        sampled_labels=sampled_labels,
         model=next(iter(records(rows(ModelEvaluations))), {}),
-        findings=_counted(rows(ModelFindings)["kind"]),
-        slices=records(rows(ModelSlices).sort_values("rank", kind="stable")),
-        version="".join(version["version"]),
-        images_in_version=int(version["images"].sum()),
+        findings=_counted(rows(ModelFindings)[ModelFindings.kind]),
+        slices=records(rows(ModelSlices).sort_values(ModelSlices.rank, kind="stable")),
+        version="".join(version[DatasetVersions.version]),
+        images_in_version=int(version[DatasetVersions.images].sum()),
     )
 
 
@@ -138,37 +143,46 @@ def _counted(values: "pd.Series[str]") -> dict[str, int]:
     return {str(key): int(count) for key, count in Counter(values.dropna()).most_common()}
 
 
-def label_error_of(bars: pd.DataFrame) -> tuple[tuple[float, float, float], int]:
-    """Return the share of people's labels that is wrong, its interval, and on how many it rests."""
-    overall = bars[(bars["class_name"] == ALL) & (bars["origin"] == PEOPLE)]
+def label_error_of(bars: Frame[ErrorBars]) -> tuple[tuple[float, float, float], int]:
+    """Return the share of wrong human labels with its interval, and the number of labels sampled.
+
+    Without a sample the rate is NaN, its interval is 0 to 1 and the number is 0.
+    """
+    overall = bars[(bars[ErrorBars.class_name] == ALL) & (bars[ErrorBars.origin] == PEOPLE)]
     if overall.empty:
         return (math.nan, 0.0, 1.0), 0
     bar = overall.iloc[0]
-    return (float(bar["rate"]), float(bar["low"]), float(bar["high"])), int(bar["audited"])
+    rate, low, high = (float(bar[name]) for name in (ErrorBars.rate, ErrorBars.low, ErrorBars.high))
+    return (rate, low, high), int(bar[ErrorBars.audited])
 
 
-def _by_class(consensus: pd.DataFrame) -> dict[str, tuple[int, float]]:
-    """Return of each class how many labels several people saw, and how far they agreed on it."""
-    several = consensus[(consensus["support"] > 1) & consensus["class_agreement"].notna()]
-    shares = several.groupby("class_name")["class_agreement"]
+def _by_class(consensus: Frame[ConsensusLabels]) -> dict[str, tuple[int, float]]:
+    """Return, by class, the labels of several annotators and the mean share that chose it."""
+    is_shared = consensus[ConsensusLabels.support] > 1
+    is_known = consensus[ConsensusLabels.class_agreement].notna()
+    shares = consensus[is_shared & is_known].groupby(ConsensusLabels.class_name)[
+        ConsensusLabels.class_agreement
+    ]
     return {str(name): (len(each), float(each.mean())) for name, each in shares}
 
 
 def round_trends(lake: Lake, facts: RoundFacts) -> list[Trend]:
-    """Return the figures of all rounds up to this one."""
+    """Return the trends over all rounds up to this one."""
     so_far = [key for key in RoundManifests(lake.store).rounds() if key <= facts.round_id]
-    reports = lake.tables.read_rounds(RoundReports, so_far).set_index("round_id")
-    per_label = reports["minutes"] * 60 / reports["labels"].where(reports["labels"] > 0)
+    reports = lake.tables.read_rounds(RoundReports, so_far).set_index(RoundReports.round_id)
+    labels = reports[RoundReports.labels]
+    per_label = reports[RoundReports.minutes] * 60 / labels.where(labels > 0)
 
     def over_rounds(figures: "pd.Series[float]") -> dict[str, float]:
         return {key: float(figures.get(key, math.nan)) for key in so_far}
 
     return [
-        Trend("Agreement", "mean F1 between two people", over_rounds(reports["agreement"]), True),
-        Trend("Seconds a label", "of people's time, answers and reviews",
-              over_rounds(per_label) | {facts.round_id: facts.seconds_a_label}, False),
-        Trend("Wrong labels", "estimated share of the undisputed",
-              over_rounds(reports["label_error"]), True),
-        Trend("Model", "mAP at IoU 0.5, test images of then",
-              over_rounds(reports["model_map50"]), True),
+        Trend("Agreement", "mean F1 between pairs of annotators",
+              over_rounds(reports[RoundReports.agreement]), True),
+        Trend("Seconds per label", "manual effort, annotations and reviews",
+              over_rounds(per_label) | {facts.round_id: facts.seconds_per_label}, False),
+        Trend("Wrong labels", "estimated share of the undisputed labels",
+              over_rounds(reports[RoundReports.label_error]), True),
+        Trend("Model", "mAP at IoU 0.5, on the test images of each round",
+              over_rounds(reports[RoundReports.model_map50]), True),
     ]  # fmt: skip

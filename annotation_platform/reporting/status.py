@@ -1,4 +1,4 @@
-"""Where every round is, and what it waits for."""
+"""The progress of every round, and what it waits for."""
 
 from dataclasses import asdict
 from typing import Any, Literal
@@ -12,10 +12,13 @@ from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.labeling.round_decisions import RoundRecord
 from annotation_platform.labeling.rounds import ledger_count
+from annotation_platform.reporting.manual_effort import publishable
 from annotation_platform.schema.tables import (
     CleanedImages,
     ConsensusLabels,
     DatasetVersions,
+    Frame,
+    ImportedLabels,
     LabelTasks,
     ReviewedLabels,
     ReviewTasks,
@@ -23,26 +26,27 @@ from annotation_platform.schema.tables import (
     RoundTasks,
     Table,
 )
+from annotation_platform.schema.tables.shared import Outcome, Purpose
 from annotation_platform.storage.lake import Lake
 
 _STAGES = [
     (CleanedImages, "cleaning"),
-    (LabelTasks, "questions to be asked"),
+    (LabelTasks, "its tasks"),
     (ConsensusLabels, "people"),
     (ReviewedLabels, "reviewers"),
     (DatasetVersions, "the release"),
     (RoundReports, "training"),
 ]
-_HELD = "somebody who looks at its images: they have drifted (see batch_drift)"
+_HELD = "a release by hand: its images have drifted (see batch_drift)"
 
 
 def round_states(
     lake: Lake, *, drift_gate: Literal["warn", "hold"] = "warn"
 ) -> list[dict[str, object]]:
-    """Return one row a round: what landed, what people answered so far, what it waits for.
+    """Return one row per round: arrivals, annotations so far, and what it waits for.
 
-    ``imported`` counts the images whose own labels are used; ``answers`` are those in the ledger,
-    which is written when a round is merged. ``drift_gate`` is the policy's.
+    ``imported`` counts the images whose imported labels are used; ``annotations`` counts those in
+    the ledger, which is written when a round is merged. ``drift_gate`` is the policy's.
     """
     states = [round_state(lake, round_id) for round_id in RoundManifests(lake.store).rounds()]
     held = set(held_rounds(lake.tables, drift_gate))
@@ -50,14 +54,14 @@ def round_states(
 
 
 def round_state(lake: Lake, round_id: str) -> dict[str, object]:
-    """Return the row of one round; a DataError if there is no such round."""
+    """Return the row of one round; raise a DataError if it does not exist."""
     tables = lake.tables
-    waits_for = next((what for table, what in _STAGES if not tables.exists(table, round_id)), "–")
-    brought = usable_imports(tables, [round_id])["image_id"].nunique()
-    asked = tables.exists(LabelTasks, round_id)
-    tasks = tables.read_columns(LabelTasks, round_id, ["task_id"]) if asked else None
+    waits_for = next((stage for table, stage in _STAGES if not tables.exists(table, round_id)), "–")
+    imported = usable_imports(tables, [round_id])[ImportedLabels.image_id].nunique()
+    has_tasks = tables.exists(LabelTasks, round_id)
+    tasks = tables.read_columns(LabelTasks, round_id, [LabelTasks.task_id]) if has_tasks else None
     if tasks is not None and tasks.empty:
-        if not brought:
+        if not imported:
             waits_for = "– (nothing new to label)"
         elif not tables.exists(ConsensusLabels, round_id):
             waits_for = "merging (all images landed with labels)"
@@ -66,7 +70,7 @@ def round_state(lake: Lake, round_id: str) -> dict[str, object]:
         "round": round_id,
         "landed": len(RoundManifests(lake.store).read(round_id)),
         "accepted": 0,
-        "imported": brought,
+        "imported": imported,
         "tasks": 0,
         "places": 0,
         "annotations": 0,
@@ -74,56 +78,62 @@ def round_state(lake: Lake, round_id: str) -> dict[str, object]:
         "waits_for": waits_for if state == "open" else f"{waits_for} ({state})",
     }
     if tables.exists(CleanedImages, round_id):
-        cleaned = tables.read_columns(CleanedImages, round_id, ["outcome"])
-        row["accepted"] = int((cleaned["outcome"] == "accepted").sum())
+        outcomes = tables.read_columns(CleanedImages, round_id, [CleanedImages.outcome])
+        row["accepted"] = _accepted(outcomes)
     if tasks is not None:
-        row["tasks"], row["places"] = tasks["task_id"].nunique(), len(tasks)
+        row["tasks"], row["places"] = tasks[LabelTasks.task_id].nunique(), len(tasks)
         row["annotations"] = _counted(lake, round_id)
     if tables.exists(DatasetVersions, round_id):
-        row["version"] = str(tables.read(DatasetVersions, round_id)["version"].iloc[0])
+        row["version"] = str(
+            tables.read(DatasetVersions, round_id)[DatasetVersions.version].iloc[0]
+        )
     return row
 
 
 def _counted(lake: Lake, round_id: str) -> int:
-    """Return how many answers count: as they were merged, else by the ledger."""
+    """Return the number of counted annotations: as merged, or by the ledger before that."""
     tables = lake.tables
-    # The ledger of a merged round says the same, in a hundred times the time.
+    # The ledger of a merged round has the same number, at a hundred times the cost.
     if tables.exists(RoundTasks, round_id):
-        return int(tables.read_columns(RoundTasks, round_id, ["counted"])["counted"].sum())
+        return int(tables.read_columns(RoundTasks, round_id, [RoundTasks.counted]).iloc[:, 0].sum())
     return len(ledger_count(round_id, tables.read(LabelTasks, round_id), lake).counted)
 
 
 def round_progress(lake: Lake, round_id: str) -> dict[str, Any]:
-    """Return how far each stage of a round is, and what was decided about it.
+    """Return the progress of each stage of a round, and the decisions about the round.
 
-    Each stage has ``done`` of ``all`` and what is counted; a stage that has not begun has none.
+    Each stage has ``done`` of ``all`` and the unit that is counted; before it begins, both are 0.
     """
     landed = RoundManifests(lake.store).read(round_id)
     cleaned = _rows(lake, CleanedImages, round_id)
     tasks = _rows(lake, LabelTasks, round_id)
-    asked = tasks[tasks["purpose"] == "label"]
+    requested = tasks[tasks[LabelTasks.purpose] == Purpose.LABEL]
     counted = ledger_count(round_id, tasks, lake).counted
     reviews = _rows(lake, ReviewTasks, round_id)
-    reviewed = _rows(lake, ReviewedLabels, round_id).drop_duplicates("image_id")
-    stands = reviewed[~reviewed["decision"].isin(["rejected", "undecided"])]
-    resolved = _rows(lake, ConsensusLabels, round_id)["image_id"].nunique()
+    reviewed = _rows(lake, ReviewedLabels, round_id).drop_duplicates(ReviewedLabels.image_id)
+    consensus = _rows(lake, ConsensusLabels, round_id)
+    resolved = consensus[ConsensusLabels.image_id].nunique()
     decided = AnnotationsLedger(lake.store).read(review_round(round_id))
-    images = asked["image_id"].nunique()
+    images = requested[LabelTasks.image_id].nunique()
     figures = [
         ("cleaned", len(cleaned), len(landed), "landed objects"),
-        ("asked", images, int((cleaned["outcome"] == "accepted").sum()), "accepted images"),
+        ("asked", images, _accepted(cleaned), "accepted images"),
         ("answered", len(counted), len(tasks), "places"),
         ("resolved", resolved, images, "images"),
-        ("reviewed", len({said.submission.image_id for said in decided}), len(reviews), "images"),
-        ("released", len(stands), len(reviewed), "images"),
+        ("reviewed", len({one.submission.image_id for one in decided}), len(reviews), "images"),
+        ("released", len(publishable(reviewed)), len(reviewed), "images"),
     ]
     stages = [
-        {"stage": stage, "done": done, "all": total, "of": what}
-        for stage, done, total, what in figures
+        {"stage": stage, "done": done, "all": total, "of": unit}
+        for stage, done, total, unit in figures
     ]
     record = RoundRecord(lake.store, round_id).read()
     decisions = [{**asdict(decision), "at": decision.at.isoformat()} for decision in record]
     return {"round": round_id, "stages": stages, "decisions": decisions}
+
+
+def _accepted(cleaned: Frame[CleanedImages]) -> int:
+    return int((cleaned[CleanedImages.outcome] == Outcome.ACCEPTED).sum())
 
 
 def _rows(lake: Lake, table: type[Table], round_id: str) -> pd.DataFrame:

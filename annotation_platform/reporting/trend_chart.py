@@ -1,4 +1,4 @@
-"""A figure over the rounds as an SVG that the page around it styles."""
+"""The trend of a figure as an SVG, styled by the page around it."""
 
 import math
 from html import escape
@@ -17,12 +17,12 @@ STYLE = """\
 _WIDTH, _HEIGHT = 280, 130
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40, 266, 22, 104
 _MOST = 40
-"""Rounds that are drawn, the last ones."""
+"""Largest number of rounds in a chart; it shows the last ones."""
 _MOST_DOTS = 24
 
 
 def draw_trend(trend: Trend) -> str:
-    """Return the figure of the last forty rounds as an SVG; a round without one is a gap."""
+    """Return the trend over the last forty rounds as an SVG, with a gap where the figure is NaN."""
     values = list(trend.values.items())[-_MOST:]
     known = [value for _, value in values if not math.isnan(value)]
     top = _ceiling(max(known), trend) if known else 1.0
@@ -44,8 +44,10 @@ def draw_trend(trend: Trend) -> str:
         points[-1].append(f"{x:.1f} {y:.1f}")
         is_last = at == len(values) - 1
         if len(values) <= _MOST_DOTS or is_last:
-            said = f"<title>{escape(key)}: {_long(value, trend)}</title>"
-            parts.append(f'<circle class="t-dot" cx="{x:.1f}" cy="{y:.1f}" r="3">{said}</circle>')
+            tooltip = f"<title>{escape(key)}: {_long(value, trend)}</title>"
+            parts.append(
+                f'<circle class="t-dot" cx="{x:.1f}" cy="{y:.1f}" r="3">{tooltip}</circle>'
+            )
         if is_last:
             text = _long(value, trend)
             parts.append(
@@ -66,7 +68,7 @@ def draw_trend(trend: Trend) -> str:
 
 
 def _ceiling(most: float, trend: Trend) -> float:
-    """Return the upper end of the axis: 1, 2 or 5 and noughts; of a share at most 1."""
+    """Return the upper end of the axis: 1, 2 or 5 times a power of ten; for a share at most 1."""
     power = 10.0 ** math.floor(math.log10(most)) if most > 0 else 0.1
     top = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= most)
     return min(top, 1.0) if trend.is_share else top

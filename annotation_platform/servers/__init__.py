@@ -1,1 +1,1 @@
-"""The servers a machine of one's own runs: Label Studio, Dagster's webserver and its daemon."""
+"""The servers of a single machine: Label Studio, Dagster's webserver and its daemon."""

@@ -1,7 +1,7 @@
-"""Become another program that ends when its parent does.
+"""Replace this process by a program that ends when its parent does.
 
-Run by path: the parent's process id first, then the program and its arguments. It knows nothing
-of this package, so that nothing of it is imported into what it becomes.
+Run by path, with the parent's process id, the program and its arguments. This file imports nothing
+of the package, so that the start stays fast.
 """
 
 import ctypes
@@ -15,10 +15,10 @@ _PR_SET_PDEATHSIG = 1
 def main() -> None:
     """Bind this process to its parent (on Linux), then become the program."""
     parent = int(sys.argv[1])
-    # Whoever starts us in the background may have it ignored, and so would the program.
+    # A parent in the background may ignore SIGTERM, and the program would inherit that.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if sys.platform == "linux":
-        # The binding outlives exec. The parent may have gone before it was made.
+        # The binding survives exec. The parent may have ended before the binding was made.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:
             sys.exit(0)

@@ -1,4 +1,4 @@
-"""A server as a child process: its own process group, its output in a file, ended as a whole."""
+"""A server as a child process: its own process group, its output in a file, stopped as a whole."""
 
 import os
 import signal
@@ -17,9 +17,9 @@ _PATIENCE_SECONDS = 10.0
 
 
 class ChildProcess:
-    """A program that runs beside this process and, on Linux, never outlives it.
+    """A child process that, on Linux, never outlives this process.
 
-    It ends with the *thread* that started it too, so start it from the main one.
+    It also ends with the *thread* that started it, so start it from the main thread.
     """
 
     def __init__(
@@ -54,21 +54,23 @@ class ChildProcess:
 
     @property
     def exit_code(self) -> int | None:
-        """How it ended; None while it runs."""
+        """The exit code; None while the process runs."""
         return self._process.poll()
 
     def wait(self, seconds: float) -> None:
-        """Wait so long, or less if the process ends."""
+        """Wait for ``seconds``, or until the process ends."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=seconds)
 
     def last_line(self) -> str:
-        """Return the last line it printed that is not blank."""
+        """Return the last line of its output that is not blank."""
         lines = self.log_path.read_text(errors="replace").splitlines()
-        return next((line.strip() for line in reversed(lines) if line.strip()), "It said nothing.")
+        return next(
+            (line.strip() for line in reversed(lines) if line.strip()), "It printed nothing."
+        )
 
     def stop(self) -> None:
-        """End the process and all of its group, by force after ten seconds."""
+        """Stop the process and its whole group, by force after ten seconds."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, number)
@@ -76,18 +78,23 @@ class ChildProcess:
 
 
 def usable_port(port: int, *, remedy: str) -> int:
-    """Return ``port`` if nobody listens there, or a free one for 0; a taken one is a SettingsError.
+    """Return ``port`` if it is free, or any free port for 0.
 
-    ``remedy`` says how to choose another one.
+    Args:
+        port: the port on the loopback interface.
+        remedy: how to choose another port, for the message.
+
+    Raises:
+        SettingsError: the port is taken.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # As servers do: the leftovers of an ended connection do not count as taken.
+        # As servers do: a port in TIME_WAIT is not taken.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))
         except OSError as error:
             raise SettingsError(
                 f"Port {port} on {LOOPBACK} cannot be used ({error.strerror}). "
-                f"Stop what runs there, or {remedy}."
+                f"Stop the program that uses it, or {remedy}."
             ) from error
         return int(probe.getsockname()[1])

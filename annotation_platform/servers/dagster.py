@@ -14,8 +14,8 @@ from annotation_platform.servers.child import LOOPBACK, ChildProcess, usable_por
 from annotation_platform.settings import PROJECT_ROOT, Settings, settings_environment
 
 _INSTANCE = """\
-# Written by the platform. Dagster's own run retries are off: the sensors try failed runs again,
-# with a pause, and two who do so would race each other.
+# Written by the platform. Dagster's own run retries are off: the sensors repeat failed runs after a
+# pause, and two mechanisms would race each other.
 telemetry:
   enabled: false
 run_monitoring:
@@ -39,10 +39,10 @@ class DagsterServers:
     """The webserver and the daemon, as children of this process, on the loopback interface.
 
     Args:
-        settings: the deployment; children get it through their environment.
-        secrets: further environment for the children, tokens for example.
-        port: of the webserver; 0 takes a free one.
-        on_progress: is told what is being waited for.
+        settings: the deployment; the children get it through their environment.
+        secrets: further environment variables of the children, such as tokens.
+        port: port of the webserver; 0 takes a free one.
+        on_progress: called with a sentence on the progress of the start.
     """
 
     def __init__(
@@ -61,16 +61,16 @@ class DagsterServers:
 
     @property
     def url(self) -> str:
-        """The webserver's address; its port is known once it was started."""
+        """The webserver's address; its port is known after the start."""
         return f"http://{LOOPBACK}:{self._port}"
 
     @property
     def folder(self) -> Path:
-        """DAGSTER_HOME: runs, events, logs."""
+        """The folder DAGSTER_HOME: runs, events, logs."""
         return self._settings.home_path / "dagster"
 
     def start(self) -> Self:
-        """Start both and return once the webserver has loaded the definitions.
+        """Start both processes and return once the webserver has loaded the definitions.
 
         Raises:
             SettingsError: the port is taken, a process ended early, or the definitions do not load.
@@ -91,13 +91,13 @@ class DagsterServers:
             self._spawn("daemon", ["dagster-daemon", "run", *workspace], environment)
             self._wait_until_loaded()
         except BaseException:
-            # Whatever stops the start, Ctrl-C included, no process is left behind.
+            # After any failed start, Ctrl-C included, no process is left running.
             self.stop()
             raise
         return self
 
     def stop(self) -> None:
-        """End both and everything they started."""
+        """Stop both processes and their children."""
         children, self._children = self._children, []
         for child in children:
             child.stop()
@@ -108,7 +108,7 @@ class DagsterServers:
             if not child.running:
                 raise SettingsError(
                     f"{child.log_path.stem} ended (exit {child.exit_code}): {child.last_line()} "
-                    f"The whole story is in {child.log_path}."
+                    f"See {child.log_path}."
                 )
 
     def query(self, text: str, **variables: Any) -> dict[str, Any]:
@@ -146,14 +146,14 @@ class DagsterServers:
         return child
 
     def _prepare_storage(self, environment: dict[str, str]) -> None:
-        # Two processes that make the same SQLite tables at the same moment trip each other up,
-        # and runs that were killed with their servers have to be ended.
+        # Two processes that create the same SQLite tables at the same time disturb each other, and
+        # runs that were killed with their servers have to be marked as failed.
         child = self._spawn("storage", ["python", "-m", "resources.instance"], environment)
         child.wait(_BOOT_SECONDS)
         if child.exit_code != 0:
             raise SettingsError(
                 f"Dagster cannot prepare its storage in {self.folder}: {child.last_line()} "
-                f"The whole story is in {child.log_path}."
+                f"See {child.log_path}."
             )
         self._children.remove(child)
 
@@ -173,8 +173,8 @@ class DagsterServers:
             self._on_progress(f"Dagster is starting at {self.url} ({waited:.0f} s)")
             self._children[0].wait(0.5)
         raise SettingsError(
-            f"Dagster does not answer at {self.url} after {_BOOT_SECONDS:.0f} s. "
-            f"{self.folder}/webserver.log says what it is doing."
+            f"Dagster does not respond at {self.url} after {_BOOT_SECONDS:.0f} s. "
+            f"See {self.folder}/webserver.log."
         )
 
 

@@ -1,17 +1,24 @@
-"""One page of links: where every round is, whom it waits for, its report and its version.
+"""The page of all rounds: the progress of each, its report and its version, over HTTP.
 
-It listens on the loopback interface alone and only reads.
+The server listens on the loopback interface only, and only reads.
 """
 
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.routing import Route
 
 from annotation_platform.errors import AnnotationPlatformError
 from annotation_platform.ingestion.lake import lake_of
@@ -37,64 +44,79 @@ _TYPES = {
     ".webp": "image/webp",
     ".tif": "image/tiff",
 }
-_HTML = _TYPES[".html"]
-_ASKED = {"people": lambda key: key, "reviewers": review_round}
-"""What a round waits for, and the project in which they work."""
-
-
-@dataclass(frozen=True)
-class _Response:
-    status: int
-    kind: str
-    body: bytes
+_PROJECTS = {"people": lambda key: key, "reviewers": review_round}
+"""The project in which annotators and reviewers work on a round, by what the round waits for."""
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Cache-Control": "no-store",
+}
+_PATIENCE_SECONDS = 5
 
 
 class FrontPage:
-    """Answers ``/``, ``/rounds/ROUND`` and ``/versions/VERSION/FILE``; see ``front_page``.
+    """Serves ``/``, ``/rounds/ROUND`` and ``/versions/VERSION/FILE``; see ``front_page``.
 
-    Every page is made anew when it is asked for.
+    Every request renders its page from the current data.
     """
 
     def __init__(self, settings: Settings, port: int) -> None:
         self._settings = settings
+        self._versions = _VersionFiles(settings)
         self.port = port
         self.links: dict[str, str] = {}
-        """What else there is, by name: addresses that the page shows at its top."""
+        """Addresses of other servers by name, which the page shows at its top."""
 
     @property
     def url(self) -> str:
         """The address of the page."""
         return f"http://{LOOPBACK}:{self.port}"
 
-    def respond(self, path: str) -> _Response:
-        """Return what stands under a path; what is not there is 404 and says so."""
-        parts = [unquote(part) for part in urlsplit(path).path.split("/") if part]
-        try:
-            if not parts:
-                return _html(self._front())
-            if len(parts) == 2 and parts[0] == "rounds":
-                return _html(self._round(parts[1]))
-            if len(parts) > 2 and parts[0] == "versions":
-                return self._versions.file(parts[1], "/".join(parts[2:]))
-        except AnnotationPlatformError as error:
-            return _Response(404, "text/plain; charset=utf-8", f"{error}\n".encode())
-        return _Response(404, "text/plain", b"There is no such page.\n")
+    def application(self) -> Starlette:
+        """Return the pages as an ASGI application, which refuses requests of other hosts."""
+        return Starlette(
+            routes=[
+                Route("/", self._front),
+                Route("/rounds/{round_id}", self._round),
+                Route("/versions/{version}/{path:path}", self._version_file),
+            ],
+            middleware=[Middleware(BaseHTTPMiddleware, dispatch=self._guard)],
+            exception_handlers={AnnotationPlatformError: _not_found},
+        )
 
-    def _front(self) -> str:
+    async def _guard(self, request: Request, respond: RequestResponseEndpoint) -> Response:
+        hosts = {f"{name}:{self.port}" for name in (LOOPBACK, "localhost")}
+        if request.headers.get("host") in hosts:
+            response = await respond(request)
+        else:
+            response = PlainTextResponse("Only this machine's own names.\n", status_code=403)
+        response.headers.update(_HEADERS)
+        return response
+
+    def _front(self, _: Request) -> Response:
         policy = read_policy(self._settings.policy_path)
         rows = round_states(self._lake, drift_gate=policy.drift.gate)[::-1]
-        return render_page(
+        page = render_page(
             __package__,
             "front.html.jinja",
             style=_STYLE,
-            rows=[{**row, "work_here": self._work_place(row)} for row in rows],
+            rows=[{**row, "work_here": self._work_url(row)} for row in rows],
             links=self.links,
             landing=self._settings.landing_url,
         )
+        return HTMLResponse(page)
 
-    def _work_place(self, row: dict[str, object]) -> str:
-        """Return where those work whom a round waits for; nothing where that cannot be said."""
-        project = _ASKED.get(str(row["waits_for"]))
+    def _round(self, request: Request) -> Response:
+        policy = read_policy(self._settings.policy_path)
+        return HTMLResponse(render_round(self._lake, request.path_params["round_id"], policy))
+
+    def _version_file(self, request: Request) -> Response:
+        version, path = request.path_params["version"], request.path_params["path"]
+        return self._versions.file(version, path)
+
+    def _work_url(self, row: dict[str, object]) -> str:
+        """Return the address of the project that a round waits for; empty if it is unknown."""
+        project = _PROJECTS.get(str(row["waits_for"]))
         if project is None:
             return ""
         policy = read_policy(self._settings.policy_path)
@@ -102,68 +124,49 @@ class FrontPage:
             labeling = labeling_of(self._settings, self._lake.store, policy)
             return labeling.round_url(project(str(row["round"])))
         except AnnotationPlatformError:
-            # The page is about all rounds: without this link it still says who is waited for.
+            # The page is about all rounds and is useful without this link.
             return ""
-
-    def _round(self, round_id: str) -> str:
-        return render_round(self._lake, round_id, read_policy(self._settings.policy_path))
 
     @property
     def _lake(self) -> Lake:
-        # Pages are asked for every few seconds: the log of uses would hold little else.
+        # Pages are loaded every few seconds and would fill the access log.
         return lake_of(self._settings, audited=False)
-
-    @cached_property
-    def _versions(self) -> "_VersionFiles":
-        return _VersionFiles(self._settings)
 
 
 @contextmanager
 def front_page(settings: Settings, *, port: int = 0) -> Iterator[FrontPage]:
     """Serve the page from a thread of its own until the block ends; port 0 takes a free one.
 
-    A request that names another host than this machine is refused: no other site's script may read
-    here.
+    A request that names another host than this machine is refused, so that no script of another
+    site can read the pages. Requests are not logged.
 
     Raises:
         SettingsError: the port is taken.
     """
     page = FrontPage(settings, usable_port(port, remedy="choose another one with --page-port"))
-    server = ThreadingHTTPServer((LOOPBACK, page.port), _handler(page))
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True).start()
-    try:
-        yield page
-    finally:
-        server.shutdown()
-        server.server_close()
+    server = uvicorn.Server(
+        uvicorn.Config(
+            page.application(),
+            access_log=False,
+            lifespan="off",
+            log_config=None,
+            server_header=False,
+            timeout_graceful_shutdown=_PATIENCE_SECONDS,
+            ws="none",
+        )
+    )
+    with socket.create_server((LOOPBACK, page.port)) as listener:
+        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+        thread.start()
+        try:
+            yield page
+        finally:
+            server.should_exit = True
+            thread.join(2 * _PATIENCE_SECONDS)
 
 
-def _handler(page: FrontPage) -> type[BaseHTTPRequestHandler]:
-    hosts = {f"{name}:{page.port}" for name in (LOOPBACK, "localhost")}
-
-    class Handler(BaseHTTPRequestHandler):
-        timeout = 30
-
-        def do_GET(self) -> None:
-            """Answer with a page."""
-            if self.headers.get("Host", "") in hosts:
-                found = page.respond(self.path)
-            else:
-                found = _Response(403, "text/plain", b"Only this machine's own names.\n")
-            self.send_response(found.status)
-            self.send_header("Content-Type", found.kind)
-            self.send_header("Content-Length", str(len(found.body)))
-            self.send_header("X-Content-Type-Options", "nosniff")
-            self.send_header("X-Frame-Options", "DENY")
-            self.send_header("Cache-Control", "no-store")
-            self.end_headers()
-            self.wfile.write(found.body)
-
-        def log_message(self, *_: Any) -> None:
-            """Keep no log: what is looked at is nobody's business."""
-
-    return Handler
+def _not_found(_: Request, error: Exception) -> Response:
+    return PlainTextResponse(f"{error}\n", status_code=404)
 
 
 @dataclass(frozen=True)
@@ -173,20 +176,20 @@ class _VersionFiles:
     settings: Settings
     _listings: dict[str, dict[str, str]] = field(default_factory=dict)
 
-    def file(self, version: str, path: str) -> _Response:
-        """Return a file of a version; a PublishError if there is no such version."""
+    def file(self, version: str, path: str) -> Response:
+        """Return a file of a version; raise a PublishError if there is no such version."""
         from annotation_platform.versioning.mirror import open_registry
         from annotation_platform.versioning.registry import read_manifest
 
-        kind = _TYPES.get(PurePosixPath(path).suffix)
+        media_type = _TYPES.get(PurePosixPath(path).suffix)
         if version not in self._listings:
             registry = open_registry(self.settings.registry_place, self.settings.mirrors_path)
             manifest = read_manifest(registry, f"training-set@v{version}")
             self._listings[version] = self._remote.read_folder(manifest.folder_md5)
         md5 = self._listings[version].get(path)
-        if md5 is None or kind is None:
-            return _Response(404, "text/plain", b"The version has no such page or image.\n")
-        return _Response(200, kind, self._remote.read_intact(md5, path))
+        if md5 is None or media_type is None:
+            raise HTTPException(404, "The version has no such page or image.")
+        return Response(self._remote.read_intact(md5, path), media_type=media_type)
 
     @property
     def _remote(self) -> "DvcRemote":
@@ -195,10 +198,6 @@ class _VersionFiles:
 
         registry = open_registry(self.settings.registry_place, self.settings.mirrors_path)
         return open_remote(registry, self.settings.remote_url)
-
-
-def _html(text: str) -> _Response:
-    return _Response(200, _HTML, text.encode())
 
 
 _STYLE = """\

@@ -1,4 +1,4 @@
-"""One set of servers for a home: two would share databases that are not made for it."""
+"""The lock of a home: two sets of servers cannot share its databases."""
 
 import fcntl
 from collections.abc import Iterator
@@ -10,10 +10,13 @@ from annotation_platform.errors import SettingsError
 
 @contextmanager
 def locked_home(home: Path) -> Iterator[None]:
-    """Hold a home for this process; a SettingsError if another one has it, or it cannot be made.
+    """Lock a home for this process until the block ends.
 
-    The lock lies beside the home, so that the home can be made anew under it. The system takes it
-    back when the process ends, however it ends.
+    The lock is a file next to the home, so that the home itself can be replaced. The system
+    releases it when the process ends in any way.
+
+    Raises:
+        SettingsError: another process holds the lock, or the file cannot be written.
     """
     lock = home.with_name(f".{home.name}.lock")
     try:
@@ -29,6 +32,6 @@ def locked_home(home: Path) -> Iterator[None]:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise SettingsError(
-                f"{home}: another annotation-platform runs there. Stop it, or choose another."
+                f"{home}: another annotation-platform uses this folder. Stop it, or choose another."
             ) from error
         yield

@@ -1,4 +1,4 @@
-"""Dagster jobs on request: what its UI and sensors launch, run by a command or a program."""
+"""Dagster jobs on request: the jobs of its UI and sensors, run by a command or a program."""
 
 import os
 import subprocess
@@ -47,7 +47,7 @@ def run_job(name: str, settings: Settings, *, round_id: str = "") -> None:
 
 
 def _label_studio_environment(settings: Settings) -> dict[str, str]:
-    """Return how to reach the Label Studio of this home; empty if the settings say it or none runs.
+    """Return the variables for this home's Label Studio; empty if they are set or none runs.
 
     A job that needs Label Studio fails without it; many jobs do not need it.
     """

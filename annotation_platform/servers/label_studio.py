@@ -1,6 +1,6 @@
-"""A real Label Studio on this machine: booted, watched and stopped by the platform.
+"""A Label Studio on this machine: started, watched and stopped by the platform.
 
-For one machine and a few people, with SQLite unless a PostgreSQL database is named. A team runs its
+For one machine and a few people, with SQLite unless a PostgreSQL database is given. A team runs its
 own server and sets ``ANNOTATION_LABEL_STUDIO_URL`` and ``ANNOTATION_LABEL_STUDIO_TOKEN``.
 """
 
@@ -27,6 +27,7 @@ from annotation_platform.storage.files import write_file
 
 _DATABASE = "label_studio.sqlite3"
 _SECRETS_KEY = "label_studio"
+_BOOT_SECONDS = 300.0
 
 # Label Studio reads settings under bare names too (HOST, PASSWORD, DEBUG, …), so the environment is
 # not passed on as a whole.
@@ -45,7 +46,7 @@ _PASSED_ON = (
 _CLOSED = {
     "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true",
     "LABEL_STUDIO_DISABLE_SIGNUP_WITHOUT_LINK": "true",
-    # It would also be so without these two lines; an upgrade must not change it.
+    # These two are the defaults; they are set so that an upgrade cannot change them.
     "SSRF_PROTECTION_ENABLED": "true",
     "USE_DEFAULT_BANNED_SUBNETS": "true",
     "COLLECT_ANALYTICS": "False",
@@ -57,12 +58,12 @@ _CLOSED = {
 }
 
 Progress = Callable[[str], None]
-"""Is told, about once a second, a sentence on what is being waited for."""
+"""Called about once a second with a sentence on the progress of a start."""
 
 
 @dataclass(frozen=True)
 class Administrator:
-    """The first account of a server; the secrets do not show when it is printed."""
+    """The first account of a server; its ``repr`` hides the secrets."""
 
     email: str
     password: str = field(repr=False)
@@ -71,7 +72,7 @@ class Administrator:
 
 @dataclass(frozen=True)
 class PostgresDatabase:
-    """An empty PostgreSQL database, or one that Label Studio made; its password is not printed.
+    """An empty PostgreSQL database, or one of Label Studio; its ``repr`` hides the password.
 
     ``host`` is a name, an address or the folder of a Unix socket.
     """
@@ -84,26 +85,24 @@ class PostgresDatabase:
 
 
 class LabelStudioServer:
-    """A Label Studio process on the loopback interface, closed to strangers.
+    """A Label Studio process on the loopback interface, without public sign-up.
 
     ``with LabelStudioServer(...) as server:`` starts and stops it; so do ``start`` and ``stop``.
-    On Linux it also ends when the *thread* that started it ends, so start it from the main one.
+    On Linux it also ends with the *thread* that started it, so start it from the main thread.
 
     Args:
-        folder: Where Label Studio keeps its database and keys; made readable to its owner only.
-        document_root: The lake, where it is a folder: images under its ``images`` folder are
-            shown to members. With None no file of this machine is.
-        secrets_path: JSON file (mode 0600) in which the administrator's password and token
-            are kept under ``label_studio``; drawn on the first boot.
-        s3_endpoint: The S3 server of records that name none, and the only one with a loopback or
+        folder: folder of Label Studio's database and keys; only its owner can read it.
+        document_root: the lake, if it is a folder; members see the images in its ``images``
+            folder. With None, they see no file of this machine.
+        secrets_path: JSON file (mode 0600) with the administrator's password and token under
+            ``label_studio``; they are generated on the first boot.
+        s3_endpoint: S3 server of records that name none, and the only one with a loopback or
             private address that Label Studio connects to; empty for Amazon.
-        port: On 127.0.0.1; 0 takes a free one.
-        template: A folder made by ``make_template``; an empty ``folder`` starts as its copy.
-        postgres: Where Label Studio keeps its data; by default in a SQLite file in ``folder``.
-        log_path: Where the server's output goes (mode 0600); by default ``folder/server.log``.
-        boot_seconds: How long a boot may take; the first one without a template migrates an
-            empty database, about 45 s on a laptop.
-        on_progress: Is told what is being waited for.
+        port: port on 127.0.0.1; 0 takes a free one.
+        database: a PostgreSQL database, or a folder made by ``make_template``, which is copied
+            into an empty ``folder``. By default a SQLite file in ``folder``, which the first boot
+            migrates in about 45 s on a laptop.
+        on_progress: called with a sentence on the progress of the boot.
     """
 
     def __init__(
@@ -114,10 +113,7 @@ class LabelStudioServer:
         secrets_path: Path,
         s3_endpoint: str = "",
         port: int = 0,
-        template: Path | None = None,
-        postgres: PostgresDatabase | None = None,
-        log_path: Path | None = None,
-        boot_seconds: float = 300.0,
+        database: PostgresDatabase | Path | None = None,
         on_progress: Progress = lambda _: None,
     ) -> None:
         self._folder = folder.expanduser().absolute()
@@ -125,25 +121,23 @@ class LabelStudioServer:
         self._secrets_path = secrets_path
         self._s3_endpoint = s3_endpoint
         self._port = port
-        # A template is a SQLite file.
-        self._template = None if postgres else template
-        self._postgres = postgres
-        self.log_path = log_path or self._folder / "server.log"
-        self._boot_seconds = boot_seconds
+        self._database = database
+        self.log_path = self._folder / "server.log"
+        """File of the server's output, mode 0600."""
         self._on_progress = on_progress
         self._process: ChildProcess | None = None
         self._administrator: Administrator | None = None
 
     @property
     def url(self) -> str:
-        """The server's address; its port is known once it was started."""
+        """The server's address; its port is known after the start."""
         return f"http://{LOOPBACK}:{self._port}"
 
     @property
     def administrator(self) -> Administrator:
-        """The account that the platform itself uses; there is one once the server was started."""
+        """The account of the platform itself; it exists after the start."""
         if self._administrator is None:
-            raise RuntimeError("the server was not started")
+            raise RuntimeError("the server has not been started")
         return self._administrator
 
     @property
@@ -152,11 +146,11 @@ class LabelStudioServer:
         return self._process is not None and self._process.running
 
     def start(self) -> Self:
-        """Boot the server and return once it answers; a running one is left alone.
+        """Boot the server and return once it responds; a running one is left alone.
 
         Raises:
             SettingsError: Label Studio is not installed, the port is taken, the process ended
-                early or does not answer in time, or the secrets are not those of its data.
+                early or does not respond in time, or the secrets do not match its data.
         """
         if self.running:
             return self
@@ -165,9 +159,9 @@ class LabelStudioServer:
         _make_private(self._folder)
         if self._document_root is not None:
             (self._document_root / "images").mkdir(parents=True, exist_ok=True)
-        if self._template is not None and not (self._folder / _DATABASE).exists():
-            self._on_progress("Label Studio: copying a prepared database")
-            _copy_database(self._template, self._folder)
+        if isinstance(self._database, Path) and not (self._folder / _DATABASE).exists():
+            self._on_progress("Label Studio: copying a migrated database")
+            _copy_database(self._database, self._folder)
         self._administrator = _administrator(self._secrets_path)
         arguments = [
             "start",
@@ -184,13 +178,13 @@ class LabelStudioServer:
             self._wait_until_healthy(self._process)
             self._check_administrator()
         except BaseException:
-            # Whatever stops the boot, Ctrl-C included, no process is left behind.
+            # After any failed boot, Ctrl-C included, no process is left running.
             self.stop()
             raise
         return self
 
     def stop(self) -> None:
-        """End the process and all its children, by force after ten seconds."""
+        """Stop the process and its children, by force after ten seconds."""
         process, self._process = self._process, None
         if process is not None:
             process.stop()
@@ -208,7 +202,7 @@ class LabelStudioServer:
 
     def _environment(self) -> dict[str, str]:
         environment = {
-            # Secrets go through the environment: a command line can be read by everybody.
+            # Secrets go through the environment: every user can read a command line.
             "LABEL_STUDIO_USERNAME": self.administrator.email,
             "LABEL_STUDIO_PASSWORD": self.administrator.password,
             "LABEL_STUDIO_USER_TOKEN": self.administrator.token,
@@ -221,25 +215,25 @@ class LabelStudioServer:
             }
         if self._s3_endpoint:
             environment["LABEL_STUDIO_S3_ENDPOINT"] = self._s3_endpoint
-        if self._postgres is not None:
+        if isinstance(self._database, PostgresDatabase):
             environment |= {
                 "DJANGO_DB": "default",
-                "POSTGRE_NAME": self._postgres.name,
-                "POSTGRE_USER": self._postgres.user,
-                "POSTGRE_PASSWORD": self._postgres.password,
-                "POSTGRE_HOST": self._postgres.host,
-                "POSTGRE_PORT": str(self._postgres.port),
+                "POSTGRE_NAME": self._database.name,
+                "POSTGRE_USER": self._database.user,
+                "POSTGRE_PASSWORD": self._database.password,
+                "POSTGRE_HOST": self._database.host,
+                "POSTGRE_PORT": str(self._database.port),
             }
         return environment
 
     def _wait_until_healthy(self, process: ChildProcess) -> None:
         begun = time.monotonic()
         with httpx.Client(base_url=self.url, trust_env=False, timeout=5.0) as client:
-            while (waited := time.monotonic() - begun) < self._boot_seconds:
+            while (waited := time.monotonic() - begun) < _BOOT_SECONDS:
                 if not process.running:
                     raise SettingsError(
                         f"Label Studio ended while starting (exit {process.exit_code}): "
-                        f"{process.last_line()} The whole story is in {self.log_path}."
+                        f"{process.last_line()} See {self.log_path}."
                     )
                 with suppress(httpx.TransportError):
                     if client.get("/health").status_code == 200:
@@ -247,12 +241,12 @@ class LabelStudioServer:
                 self._on_progress(f"Label Studio is starting at {self.url} ({waited:.0f} s)")
                 process.wait(0.5)
         raise SettingsError(
-            f"Label Studio does not answer at {self.url} after {self._boot_seconds:.0f} s. "
-            f"{self.log_path} says what it is doing."
+            f"Label Studio does not respond at {self.url} after {_BOOT_SECONDS:.0f} s. "
+            f"See {self.log_path}."
         )
 
     def _check_administrator(self) -> None:
-        # Label Studio gives a password and a token to a new administrator only.
+        # Label Studio sets password and token only when it creates the administrator.
         response = httpx.get(
             f"{self.url}/api/current-user/whoami",
             headers={"Authorization": f"Token {self.administrator.token}"},
@@ -261,17 +255,17 @@ class LabelStudioServer:
         )
         if response.status_code != 200:
             raise SettingsError(
-                f"Label Studio's data in {self._folder} belongs to other secrets than those in "
-                f"{self._secrets_path}. Put the file back that was there when the data was made, "
-                "or move the data away to start afresh."
+                f"Label Studio's data in {self._folder} does not match the secrets in "
+                f"{self._secrets_path}. Restore the secrets file that belongs to the data, "
+                "or move the data away to start without it."
             )
 
 
 def make_template(folder: Path, *, on_progress: Progress = lambda _: None) -> Path:
-    """Make ``folder`` a migrated, empty database to start servers from, and return it.
+    """Create a migrated, empty database in ``folder`` for new servers, and return the folder.
 
     It holds no account and no key, so servers made from it share no secret. An existing one is
-    left as it is; a half-made one is never seen. Takes about 45 s on a laptop.
+    left unchanged, and an incomplete one is never visible. It takes about 45 s on a laptop.
 
     Raises:
         SettingsError: Label Studio is not installed, or the migration failed.
@@ -280,25 +274,25 @@ def make_template(folder: Path, *, on_progress: Progress = lambda _: None) -> Pa
         return folder
     _check_installed()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as place:
-        made = Path(place) / "data"
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
+        made = Path(temporary) / "data"
         _make_private(made)
-        log_path = Path(place) / "init.log"
+        log_path = Path(temporary) / "init.log"
         process = _start(["init", "--quiet"], folder=made, log_path=log_path, environment={})
         begun = time.monotonic()
         try:
             while process.running:
                 waited = time.monotonic() - begun
-                on_progress(f"Label Studio is preparing a database ({waited:.0f} s)")
+                on_progress(f"Label Studio is creating a database ({waited:.0f} s)")
                 process.wait(0.5)
         finally:
             process.stop()
         if process.exit_code != 0 or not (made / _DATABASE).exists():
             raise SettingsError(
-                f"Label Studio could not prepare a database in {folder}: {process.last_line()}"
+                f"Label Studio could not create a database in {folder}: {process.last_line()}"
             )
         folder.mkdir(mode=0o700, exist_ok=True)
-        # The database alone: every server draws a key of its own.
+        # The database alone: every server generates a key of its own.
         (made / _DATABASE).replace(folder / _DATABASE)
     return folder
 
@@ -306,7 +300,7 @@ def make_template(folder: Path, *, on_progress: Progress = lambda _: None) -> Pa
 def _check_installed() -> None:
     if importlib.util.find_spec("label_studio") is None:
         raise SettingsError(
-            "Label Studio is not installed beside the platform. Install it with "
+            "Label Studio is not installed in this environment. Install it with "
             "`pip install label-studio==1.23.2`, or set ANNOTATION_LABEL_STUDIO_URL and "
             "ANNOTATION_LABEL_STUDIO_TOKEN to a server that runs elsewhere."
         )
@@ -316,11 +310,11 @@ def _start(
     arguments: list[str], *, folder: Path, log_path: Path, environment: dict[str, str]
 ) -> ChildProcess:
     passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    places = {"LABEL_STUDIO_BASE_DATA_DIR": str(folder)}
+    data = {"LABEL_STUDIO_BASE_DATA_DIR": str(folder)}
     return ChildProcess(
         [sys.executable, "-P", "-m", "label_studio.server", *arguments],
-        environment={**passed_on, **_CLOSED, **places, **environment},
-        # Label Studio serves folders with certain names beside where it was started.
+        environment={**passed_on, **_CLOSED, **data, **environment},
+        # Label Studio serves folders with certain names in its working directory.
         folder=folder,
         log_path=log_path,
         umask=0o077,
@@ -335,8 +329,8 @@ def _make_private(folder: Path) -> None:
 def _copy_database(template: Path, folder: Path) -> None:
     source, target = template / _DATABASE, folder / _DATABASE
     if not source.is_file():
-        raise SettingsError(f"{template} holds no prepared database. Make it with make_template.")
-    # A copy that breaks off must not be taken for a database.
+        raise SettingsError(f"{template} holds no migrated database. Create it with make_template.")
+    # An incomplete copy must not be used as a database.
     unfinished = target.with_suffix(".copying")
     shutil.copyfile(source, unfinished)
     unfinished.chmod(0o600)
@@ -344,7 +338,7 @@ def _copy_database(template: Path, folder: Path) -> None:
 
 
 def _administrator(secrets_path: Path) -> Administrator:
-    """Return the administrator in the secrets file, drawn and written there if it has none."""
+    """Return the administrator of the secrets file; generate and store one if there is none."""
     known = _read_secrets(secrets_path)
     if _SECRETS_KEY not in known:
         known[_SECRETS_KEY] = {
@@ -354,14 +348,14 @@ def _administrator(secrets_path: Path) -> Administrator:
         }
         text = json.dumps(known, indent=2) + "\n"
         write_file(secrets_path, text.encode(), mode=0o600)
-    # A file that somebody else made or copied is closed too.
+    # Also for a file that was created or copied with other permissions.
     secrets_path.chmod(0o600)
     try:
         return Administrator(**known[_SECRETS_KEY])
     except TypeError as error:
         raise SettingsError(
             f"{secrets_path}: {_SECRETS_KEY} is not an email, a password and a token. "
-            "Put back the file that was there, or remove it together with Label Studio's data."
+            "Restore the original file, or remove it together with Label Studio's data."
         ) from error
 
 
@@ -371,7 +365,7 @@ def _read_secrets(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise SettingsError(f"{path}: the secrets cannot be read. Put a good copy back.") from error
+        raise SettingsError(f"{path}: the secrets cannot be read. Restore a good copy.") from error
     if not isinstance(known, dict):
-        raise SettingsError(f"{path}: expected a JSON object. Put a good copy back.")
+        raise SettingsError(f"{path}: expected a JSON object. Restore a good copy.")
     return known

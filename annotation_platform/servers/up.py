@@ -1,4 +1,4 @@
-"""Label Studio and Dagster on a folder of one's own."""
+"""The command ``up``: Label Studio, Dagster and the page of all rounds on one home."""
 
 import json
 import time
@@ -22,7 +22,7 @@ from annotation_platform.storage.s3 import Bucket, is_s3
 from annotation_platform.versioning.mirror import open_registry
 from annotation_platform.versioning.registry import check_registry
 
-_LOOK_SECONDS = 1.0
+_POLL_SECONDS = 1.0
 
 
 def serve(
@@ -36,16 +36,16 @@ def serve(
 ) -> None:
     """Run the servers until Ctrl-C, or until ``forever`` returns.
 
-    Where ``ANNOTATION_LABEL_STUDIO_TOKEN`` is set, the Label Studio at
-    ``ANNOTATION_LABEL_STUDIO_URL`` is used and none is started. Where ``ANNOTATION_WEBHOOK_URL`` is
-    set, its webhooks are received and hasten the next look; they are never needed.
+    If ``ANNOTATION_LABEL_STUDIO_TOKEN`` is set, the Label Studio at
+    ``ANNOTATION_LABEL_STUDIO_URL`` is used and none is started. If ``ANNOTATION_WEBHOOK_URL`` is
+    set, its webhooks are received and trigger the next poll early; polling works without them.
 
     Raises:
         SettingsError: the home cannot be written, the policy is wrong, a bucket cannot be used, or
             a server does not start.
     """
     policy = read_policy(settings.policy_path)
-    # Found now, before anybody has worked, and not at the first release.
+    # An unusable registry is found now, not at the first release.
     check_registry(open_registry(settings.registry_place, settings.mirrors_path))
     with ExitStack() as stack:
         stack.enter_context(locked_home(settings.home_path))
@@ -55,10 +55,10 @@ def serve(
         url, token = _label_studio(stack, settings, shown, label_studio_port, say)
         settings = settings.model_copy(update={"label_studio_url": url})
         (settings.home_path / "servers.json").write_text(json.dumps({"label_studio": url}) + "\n")
-        pace = settings.label_studio_requests_per_second
+        rate = settings.label_studio_requests_per_second
         stack.enter_context(
             registered_webhooks(
-                LabelStudioHttp(url, token, requests_per_second=pace),
+                LabelStudioHttp(url, token, requests_per_second=rate),
                 lake_of(settings),
                 url=settings.webhook_url,
                 secret=secret,
@@ -73,8 +73,8 @@ def serve(
         page.links |= {"Dagster": dagster.url, "Label Studio": url}
         say(f"put images into  {settings.landing_url}")
         say(f"label at         {url}")
-        say(f"look at          {page.url}  (all rounds, their reports and versions)")
-        say(f"                 {dagster.url}  (Dagster: every asset and run)")
+        say(f"rounds           {page.url}  (all rounds, their reports and versions)")
+        say(f"assets           {dagster.url}  (Dagster: every asset and run)")
         rounds = policy.rounds
         say(
             f"A round starts with {rounds.minimum_images} images, or when the first has waited "
@@ -86,9 +86,9 @@ def serve(
 def _label_studio(
     stack: ExitStack, settings: Settings, shown: str, port: int, say: Callable[[str], None]
 ) -> tuple[str, str]:
-    """Return address and token of the Label Studio to use; one of our own ends with ``stack``.
+    """Return address and token of the Label Studio to use; a started one stops with ``stack``.
 
-    ``shown`` is where the images are that it may show: it reaches no others.
+    ``shown`` is the folder or S3 prefix of the images that it may show; it reaches no others.
     """
     token = settings.label_studio_token.get_secret_value()
     if token:
@@ -109,10 +109,10 @@ def _label_studio(
 
 
 def _make_home(settings: Settings) -> None:
-    """Make the places that are folders; of those in S3, raise unless they can be used."""
-    for place in (settings.landing_url, settings.lake_url):
-        if is_s3(place):
-            Bucket(place).check()
+    """Create the folders of the home; raise a SettingsError if a bucket cannot be used."""
+    for url in (settings.landing_url, settings.lake_url):
+        if is_s3(url):
+            Bucket(url).check()
     folders = [settings.home_path]
     if not is_s3(settings.landing_url):
         folders.append(settings.landing_path)
@@ -123,12 +123,12 @@ def _make_home(settings: Settings) -> None:
             folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SettingsError(
-            f"{error.filename}: cannot be made ({error.strerror}). Set ANNOTATION_HOME to a folder "
-            "of yours."
+            f"{error.filename}: cannot be created ({error.strerror}). Set ANNOTATION_HOME to a "
+            "folder that you can write."
         ) from error
 
 
 def _until_interrupted(dagster: DagsterServers) -> None:
     while True:
         dagster.check()
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(_POLL_SECONDS)

@@ -1,6 +1,7 @@
-"""Label Studio's webhooks while the platform runs: received as hints, and kept registered.
+"""Label Studio's webhooks while the platform runs: received as change signals, kept registered.
 
-They only hasten the next look: where they cannot be sent, one sentence says so and polling goes on.
+They only trigger the next poll early. If they cannot be sent, one message says so and polling
+continues.
 """
 
 import secrets
@@ -20,17 +21,17 @@ from annotation_platform.labeling.change_signals import ChangeSignals
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.settings import Settings
 
-_LOOK_SECONDS = 15.0
+_REGISTER_SECONDS = 15.0
 _PATIENCE_SECONDS = 10.0
 
 
 @contextmanager
 def received_change_signals(settings: Settings) -> Iterator[str]:
-    """Take webhooks as hints until the block ends; yield the secret that they must hold.
+    """Receive webhooks as change signals until the block ends; yield the secret they must hold.
 
-    The secret is that of the settings, or one that is drawn now and kept nowhere but in this
-    process and in Label Studio. Without ``ANNOTATION_WEBHOOK_URL`` nothing listens, and the secret
-    is empty.
+    The secret is that of the settings, or one that is generated now and stored only in this
+    process and in Label Studio. Without ``ANNOTATION_WEBHOOK_URL`` no server is started and the
+    secret is empty.
 
     Raises:
         SettingsError: the port is taken.
@@ -39,10 +40,10 @@ def received_change_signals(settings: Settings) -> Iterator[str]:
         yield ""
         return
     secret = settings.webhook_secret.get_secret_value() or secrets.token_hex(20)
-    hints = ChangeSignals(settings.change_signals_path)
+    signals = ChangeSignals(settings.change_signals_path)
     with ChangeSignalReceiver(
         secret=secret,
-        on_change=lambda _: hints.give(),
+        on_change=lambda _: signals.give(),
         host=settings.webhook_host,
         port=settings.webhook_port,
     ):
@@ -57,49 +58,49 @@ def registered_webhooks(
     url: str,
     secret: str,
     say: Callable[[str], None],
-    look_seconds: float = _LOOK_SECONDS,
+    register_seconds: float = _REGISTER_SECONDS,
 ) -> Iterator[None]:
     """Keep one webhook registered for each project of the lake's rounds until the block ends.
 
-    Projects are made by runs, elsewhere, so a thread looks for new ones. They stay registered
-    afterwards; the next start replaces them.
+    Runs in other processes create projects, so a thread registers new ones. The webhooks stay
+    registered afterwards; the next start replaces them.
 
     Args:
-        http: The server, and its administrator.
-        lake: Whose rounds.
-        url: Where the server reaches the receiver; empty registers nothing.
-        secret: What the receiver expects.
-        say: Is told once, from whichever thread, what stands in the way.
-        look_seconds: Between two looks.
+        http: the server, as its administrator.
+        lake: the lake of the rounds.
+        url: address of the receiver as the server reaches it; empty registers nothing.
+        secret: the secret that the receiver expects.
+        say: called once per problem, from any thread, with a message.
+        register_seconds: seconds between two registrations of new projects.
     """
     if not url:
         yield
         return
-    said = ""
+    reported = ""
     try:
         check_webhooks(http, url, secret)
     except LabelingError as error:
-        said = str(error)
-        say(said)
-    over = threading.Event()
+        reported = str(error)
+        say(reported)
+    stopped = threading.Event()
 
-    def keep(said: str) -> None:
-        while not over.is_set():
+    def keep_registered(reported: str) -> None:
+        while not stopped.is_set():
             try:
                 rounds = lake.manifests.rounds()
                 titles = {*rounds, *map(review_round, rounds)}
                 register_webhooks(http, titles, url=url, secret=secret)
             except AnnotationPlatformError as error:
-                # The next look is the remedy, and polling needs none of this.
-                if str(error) != said:
-                    said = str(error)
-                    say(said)
-            over.wait(look_seconds)
+                # The next turn tries again, and polling does not need webhooks.
+                if str(error) != reported:
+                    reported = str(error)
+                    say(reported)
+            stopped.wait(register_seconds)
 
-    keeper = threading.Thread(target=keep, args=(said,), daemon=True)
+    keeper = threading.Thread(target=keep_registered, args=(reported,), daemon=True)
     keeper.start()
     try:
         yield
     finally:
-        over.set()
+        stopped.set()
         keeper.join(_PATIENCE_SECONDS)

@@ -1,4 +1,4 @@
-"""Every error that a user can mend is one line that says what, where and what to do, and exit 2."""
+"""Every error of the user is one line with problem, location and remedy; exit code 2."""
 
 import json
 import os
@@ -27,7 +27,7 @@ def run(*arguments, environment=None, cwd=None):
 
 
 def complaint(done):
-    """Return the one line of an error that its reader can mend."""
+    """Return the single line of an error that the user can correct."""
     assert done.returncode == 2, done.stderr
     lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1
@@ -55,15 +55,15 @@ def images(tmp_path):
 
 def test_a_folder_without_images(demo, tmp_path):
     (tmp_path / "empty").mkdir()
-    said = complaint(demo("--images", tmp_path / "empty", "--truth", tmp_path / "empty"))
-    assert str(tmp_path / "empty") in said
+    message = complaint(demo("--images", tmp_path / "empty", "--truth", tmp_path / "empty"))
+    assert str(tmp_path / "empty") in message
     assert not (tmp_path / "home").exists()
 
 
-def test_a_folder_that_is_not_there(demo, tmp_path):
-    said = complaint(demo("--images", tmp_path / "nowhere", "--truth", tmp_path))
-    assert "nowhere" in said
-    assert "--images" in said
+def test_a_missing_folder(demo, tmp_path):
+    message = complaint(demo("--images", tmp_path / "nowhere", "--truth", tmp_path))
+    assert "nowhere" in message
+    assert "--images" in message
 
 
 def test_a_truth_that_names_no_image(demo, images, tmp_path):
@@ -71,37 +71,37 @@ def test_a_truth_that_names_no_image(demo, images, tmp_path):
     image = {"id": 1, "file_name": "other.jpg", "width": 10, "height": 10}
     content = {"images": [image], "annotations": [], "categories": [{"id": 0, "name": "boat"}]}
     truth.write_text(json.dumps(content))
-    said = complaint(demo("--images", images, "--truth", truth))
-    assert "names no image" in said
-    assert "other.jpg" in said
+    message = complaint(demo("--images", images, "--truth", truth))
+    assert "names no image" in message
+    assert "other.jpg" in message
 
 
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        pytest.param(["--k", "5"], "--annotators", id="more answers than people"),
+        pytest.param(["--k", "5"], "--annotators", id="more annotations than annotators"),
         pytest.param(["--images", "."], "--truth", id="images without a truth"),
         pytest.param(["--labeling", "chalk"], "label-studio", id="unknown back end"),
         pytest.param(["--batches", "none"], "--batches", id="not a number"),
     ],
 )
-def test_options_that_make_no_sense(demo, arguments, part):
+def test_inconsistent_options(demo, arguments, part):
     assert part in complaint(demo(*arguments))
 
 
 def test_a_home_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("not a folder")
     home = tmp_path / "file" / "home"
-    said = complaint(run("demo", "--labeling", "simulated", "--home", home))
-    assert str(home) in said
-    assert "--home" in said
+    message = complaint(run("demo", "--labeling", "simulated", "--home", home))
+    assert str(home) in message
+    assert "--home" in message
 
 
 def test_no_git(demo, tmp_path):
     (tmp_path / "bin").mkdir()
-    said = complaint(demo("--batch-images", "1", environment={"PATH": str(tmp_path / "bin")}))
-    assert "git" in said
-    # Nothing half-made stops the next try.
+    message = complaint(demo("--batch-images", "1", environment={"PATH": str(tmp_path / "bin")}))
+    assert "git" in message
+    # No partial result stops the next attempt.
     assert "git" in complaint(
         demo("--batch-images", "1", environment={"PATH": str(tmp_path / "bin")})
     )
@@ -118,22 +118,22 @@ def up_environment(tmp_path, **more):
 def test_up_names_a_registry_that_git_cannot_commit_to(tmp_path):
     registry = tmp_path / "registry"
     subprocess.run(["git", "init", "--quiet", registry], check=True)
-    nobody = {
+    anonymous = {
         "HOME": str(tmp_path),
         "XDG_CONFIG_HOME": str(tmp_path),
         "GIT_CONFIG_NOSYSTEM": "1",
         "GIT_CONFIG_GLOBAL": "/dev/null",
         "ANNOTATION_REGISTRY": str(registry),
     }
-    said = complaint(run("up", environment=up_environment(tmp_path, **nobody)))
-    assert "user.email" in said
+    message = complaint(run("up", environment=up_environment(tmp_path, **anonymous)))
+    assert "user.email" in message
 
 
 def test_up_names_a_registry_that_is_no_git_repository(tmp_path):
     (tmp_path / "registry").mkdir()
     elsewhere = {"ANNOTATION_REGISTRY": str(tmp_path / "registry")}
-    said = complaint(run("up", environment=up_environment(tmp_path, **elsewhere)))
-    assert str(tmp_path / "registry") in said
+    message = complaint(run("up", environment=up_environment(tmp_path, **elsewhere)))
+    assert str(tmp_path / "registry") in message
 
 
 @pytest.fixture
@@ -151,18 +151,18 @@ def test_up_names_a_taken_port(tmp_path, registry):
         taken.listen()
         port = taken.getsockname()[1]
         done = run("up", "--port", port, environment=up_environment(tmp_path, **registry))
-    said = complaint(done)
-    assert str(port) in said
-    assert "--port" in said
+    message = complaint(done)
+    assert str(port) in message
+    assert "--port" in message
 
 
 def test_up_names_the_field_of_a_wrong_policy(tmp_path):
     policy = tmp_path / "params.yaml"
     policy.write_text("ontology: {classes: [{id: 0, name: cat}]}\nsplits: {train: 0.9}\n")
     wrong = {"ANNOTATION_PARAMS": str(policy)}
-    said = complaint(run("up", environment=up_environment(tmp_path, **wrong)))
-    assert "splits" in said
-    assert str(policy) in said
+    message = complaint(run("up", environment=up_environment(tmp_path, **wrong)))
+    assert "splits" in message
+    assert str(policy) in message
 
 
 def test_label_studio_that_is_not_installed(tmp_path, registry):
@@ -183,12 +183,12 @@ def test_label_studio_that_is_not_installed(tmp_path, registry):
     assert "pip install label-studio" in complaint(done)
 
 
-def test_people_without_a_server_are_told_to_start_one(tmp_path):
+def test_people_without_a_server_asks_to_start_one(tmp_path):
     done = run("people", "list", environment={"ANNOTATION_HOME": str(tmp_path)})
     assert "annotation-platform up" in complaint(done)
 
 
-def test_ingest_and_status_annotation_in_json(tmp_path, images):
+def test_ingest_and_status_print_json(tmp_path, images):
     home = {"ANNOTATION_HOME": str(tmp_path / "home")}
     done = run("ingest", images, "--json", environment=home)
     assert json.loads(done.stdout)["copied"] == len(list(images.iterdir()))
@@ -196,7 +196,7 @@ def test_ingest_and_status_annotation_in_json(tmp_path, images):
     assert "nowhere" in complaint(run("ingest", tmp_path / "nowhere", environment=home))
 
 
-def test_status_watches_until_ctrl_c_and_tells_each_change_once(tmp_path):
+def test_status_watches_until_ctrl_c_and_prints_each_change_once(tmp_path):
     home = {"ANNOTATION_HOME": str(tmp_path / "home")}
     process = subprocess.Popen(
         [sys.executable, "-m", "annotation_platform.cli", "status", "--watch", "--json"],

@@ -1,4 +1,4 @@
-"""The backtest command: two policies side by side, and one line where the record does not do."""
+"""The backtest command compares two policies, or names in one line what the record lacks."""
 
 import json
 
@@ -22,7 +22,7 @@ TODAY = Policy(
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """A home whose one round holds three answers to each of twelve images; one person errs."""
+    """A home with one round, three annotations of each of twelve images; one annotator errs."""
     monkeypatch.setenv("ANNOTATION_HOME", str(tmp_path))
     (tmp_path / "params.yaml").write_text(TODAY.to_yaml())
     past = begin(tmp_path)
@@ -64,7 +64,7 @@ def complaint(*arguments):
     return str(error)
 
 
-def test_the_annotation_in_json_has_both_policies_and_their_intervals(home, policy):
+def test_the_json_has_both_policies_and_their_intervals(home, policy):
     done = run(
         "--policy", policy(annotations_per_task=1), "--price-per-hour", "36", "--seed", 1, "--json"
     )
@@ -73,9 +73,9 @@ def test_the_annotation_in_json_has_both_policies_and_their_intervals(home, poli
     assert (found["rounds"], found["images"], found["truth"]) == ([ONE], 12, {"gold": 12})
     assert found["notes"] == []
     accuracy = found["figures"]["objects_f1"]
-    # Two of three are right wherever one errs; by themselves four of 36 answers are wrong.
+    # Where one annotator errs, two of three are right; alone, four of 36 annotations are wrong.
     assert accuracy["recorded"]["value"] == 1
-    # With 20 draws of the four images the deviation of that is 0.017.
+    # With 20 draws of the four images the standard deviation is 0.017.
     assert accuracy["policy"]["value"] == pytest.approx(32 / 36, abs=0.05)
     assert accuracy["rerun"]["low"] <= accuracy["policy"]["low"] < accuracy["policy"]["high"] <= 1
     assert found["figures"]["annotations"]["recorded"]["value"] == 36
@@ -83,7 +83,7 @@ def test_the_annotation_in_json_has_both_policies_and_their_intervals(home, poli
     assert found["figures"]["cost"]["policy"]["value"] == pytest.approx(1.2)
 
 
-def test_people_are_told_the_figures_and_what_they_rest_on(home, policy):
+def test_the_output_has_the_figures_and_their_basis(home, policy):
     shown = run("--policy", policy(annotations_per_task=1), "--draws", 3, "--rounds", ONE).stdout
     assert "F1 of objects" in shown
     assert "annotator seconds" in shown
@@ -97,7 +97,7 @@ def test_the_same_seed_prints_the_same(home, policy):
     assert run(*asked).stdout != run(*asked, "--seed", 1).stdout
 
 
-def test_what_the_record_cannot_support_is_refused_with_what_there_is(home, policy):
+def test_a_request_beyond_the_record_is_refused_with_the_numbers(home, policy):
     assert complaint("--policy", policy(annotations_per_task=7)) == (
         "labeling.annotations_per_task 7 needs more annotations than were recorded on"
         " 12 of 12 tasks: 12 have 3. Set it to 1 to 3."
@@ -106,21 +106,21 @@ def test_what_the_record_cannot_support_is_refused_with_what_there_is(home, poli
     assert "most_annotations to at most 3" in complaint("--policy", asked)
 
 
-def test_bad_input_is_named_with_what_exists(home, policy):
+def test_bad_input_is_named_with_the_valid_values(home, policy):
     unknown = home / "unknown.yaml"
     unknown.write_text(policy().read_text().replace('"stop_at_lead"', '"stop_at"'))
     message = complaint("--policy", unknown)
     assert message.startswith(f"{unknown}: labeling.stop_at: ")
     assert "stop_at_lead" in message
     assert str(home / "nowhere.yaml") in complaint("--policy", home / "nowhere.yaml")
-    said = complaint("--policy", policy(), "--rounds", "round-0001,round-0005")
-    assert said == "there is no round round-0005. Existing rounds: round-0001."
+    message = complaint("--policy", policy(), "--rounds", "round-0001,round-0005")
+    assert message == "there is no round round-0005. Existing rounds: round-0001."
     assert "majority, dawid-skene, one-coin" in complaint(
         "--policy", policy(), "--method", "average"
     )
     assert "gold, later, review" in complaint("--policy", policy(), "--truth", "mine")
 
 
-def test_truth_that_is_not_to_be_used_is_not_there(home, policy):
+def test_excluded_ground_truth_is_not_used(home, policy):
     message = complaint("--policy", policy(annotations_per_task=1), "--truth", "review")
     assert message.startswith("round-0001: no image has ground truth")

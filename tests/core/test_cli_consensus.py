@@ -1,4 +1,4 @@
-"""The consensus command: reads any sane CSV, says what is wrong with the others, loses nothing."""
+"""The consensus command reads any valid CSV, names the problems of others, and loses nothing."""
 
 import csv
 import json
@@ -32,7 +32,7 @@ def run(*arguments):
 
 
 def annotated(*arguments):
-    """Return what the last line of --json says."""
+    """Return the JSON object of the last line of --json."""
     done = run(*arguments, "--json")
     assert done.exit_code == 0, done.exception
     return json.loads(done.stdout.splitlines()[-1])
@@ -45,7 +45,7 @@ def complaint(*arguments):
     return str(error)
 
 
-def test_the_annotation_in_json_has_everything(file):
+def test_the_json_has_everything(file):
     found = annotated(file(ANNOTATIONS), "--ask", "1")
     assert (found["method"], found["tasks"], found["annotations"]) == ("majority", 2, 5)
     assert found["tied"] == ["q"]
@@ -75,14 +75,14 @@ def test_labels_are_written_as_they_were_read(file, tmp_path):
     assert rows[0]["posterior"].startswith("0.9")
 
 
-def test_known_annotations_are_final_and_counted(file):
+def test_gold_labels_are_final_and_counted(file):
     gold = file("task,label\nq,dog\np,cat\n", "gold.csv")
     found = annotated(file(ANNOTATIONS), "--gold", gold, "--ask", "5")
     assert found["ask"] == []
     assert {row["label"] for row in found["labels"] if row["method"] == "expert"} == {"cat", "dog"}
 
 
-def test_people_are_told_the_method_why_the_workers_and_what_to_ask(file):
+def test_the_output_has_the_method_its_reason_the_workers_and_the_tasks_to_ask(file):
     shown = run(file(ANNOTATIONS), "--ask", "2").stdout
     assert "Majority decides." in shown
     assert "dawid-skene" in shown
@@ -119,7 +119,7 @@ def test_the_same_annotations_however_they_are_written(file, content):
 
 
 @pytest.mark.parametrize(
-    ("content", "place", "said"),
+    ("content", "place", "problem"),
     [
         pytest.param("task,who,label\np,a,x\n", ":1", "no column worker", id="missing column"),
         pytest.param("task,worker,label,label\np,a,x,y\n", ":1", "named label", id="column twice"),
@@ -135,11 +135,11 @@ def test_the_same_annotations_however_they_are_written(file, content):
         pytest.param("task,worker,label\np,a,x\0\n", ":2", "NUL", id="a NUL"),
     ],
 )
-def test_a_bad_file_is_named_with_the_line(file, content, place, said):
+def test_a_bad_file_is_named_with_the_line(file, content, place, problem):
     path = file(content)
     message = complaint(path)
     assert message.startswith(f"{path}{place}: ")
-    assert said in message
+    assert problem in message
 
 
 def test_a_bad_gold_file_is_named_with_the_line(file):
@@ -155,7 +155,7 @@ def test_files_that_cannot_be_read_or_written(file, tmp_path):
     assert "--out" in message
 
 
-def test_of_repeated_annotations_the_latest_counts_and_the_others_are_listed(file):
+def test_the_latest_of_repeated_annotations_counts_and_the_others_are_listed(file):
     found = annotated(file(ANNOTATIONS + "p,ann,dog\np,ben,dog\n"))
     assert found["annotations"] == 5
     assert [(row["line"], row["worker"], row["label"]) for row in found["superseded"]] == [
@@ -166,24 +166,24 @@ def test_of_repeated_annotations_the_latest_counts_and_the_others_are_listed(fil
     assert "line 2, 3" in run(file(ANNOTATIONS + "p,ann,dog\np,ben,dog\n")).stdout
 
 
-def test_classes_that_differ_in_case_or_spaces_are_told_and_kept_apart(file):
+def test_classes_that_differ_in_case_or_spaces_are_reported_and_kept_separate(file):
     found = annotated(file("task,worker,label\np,a,Cat\nq,a,cat \nr,a,dog\n"))
     assert len(found["warnings"]) == 1
     assert "'Cat', 'cat '" in found["warnings"][0]
     assert {row["label"] for row in found["labels"]} == {"Cat", "cat ", "dog"}
 
 
-def test_gold_that_fits_no_annotation_is_told(file):
+def test_gold_that_fits_no_annotation_is_reported(file):
     gold = file("task,label\nelsewhere,cat\np,Cat\np,Dog\n", "gold.csv")
     found = annotated(file(ANNOTATIONS), "--gold", gold)
-    said = " ".join(found["warnings"])
-    assert "'elsewhere'" in said
-    assert "'Dog'" in said
-    assert "'Dog', 'dog'" in said
+    warnings = " ".join(found["warnings"])
+    assert "'elsewhere'" in warnings
+    assert "'Dog'" in warnings
+    assert "'Dog', 'dog'" in warnings
     assert [row["line"] for row in found["superseded_gold"]] == [3]
 
 
-def test_names_that_would_steer_the_terminal_are_shown_harmlessly(file):
+def test_control_characters_in_names_are_escaped(file):
     done = run(file("task,worker,label\n\x1b[31mp,[bold]a,x\nq,a,y\n"), "--ask", "2")
     assert done.exit_code == 0
     assert "\x1b[31m" not in done.stdout
@@ -194,7 +194,7 @@ def test_a_public_set_with_repeated_annotations(public, tmp_path):
     folder = public("crowd") / "canonical"
     out = tmp_path / "labels.csv"
     found = annotated(folder / "ZenCrowd_in.labels.csv", "--out", out, "--ask", "20")
-    # 11,205 lines of answers; 710 of them repeat a worker on a task.
+    # 11,205 lines of annotations; 710 of them repeat a worker on a task.
     assert (found["annotations"], len(found["superseded"])) == (10_495, 710)
     assert len(found["ask"]) == 20
     truth = pd.read_csv(folder / "ZenCrowd_in.truth.csv", dtype=str)
@@ -205,5 +205,5 @@ def test_a_public_set_with_repeated_annotations(public, tmp_path):
     assert sum(row["method"] == "expert" for row in moved["labels"]) == 20
 
 
-def test_an_error_is_of_the_kind_that_ends_with_exit_code_2(tmp_path):
+def test_an_error_ends_with_exit_code_2(tmp_path):
     assert isinstance(run(tmp_path / "nowhere.csv").exception, FormatError)

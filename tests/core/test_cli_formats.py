@@ -26,7 +26,7 @@ from tests.core.formats.every_shape import row
 
 @pytest.fixture
 def command(capsys, monkeypatch):
-    """Return a function that runs a command here and gives its exit code, output and error."""
+    """Return a function that runs a command and returns its exit code, output and error."""
     before = signal.getsignal(signal.SIGTERM)
 
     def run(*arguments):
@@ -155,7 +155,7 @@ def test_images_elsewhere_below_are_found_by_name_and_masks_are_not_confused_wit
     assert len(done.problems) == 1
 
 
-def test_images_of_another_kind_keep_their_own_ending(tmp_path):
+def test_images_of_another_format_keep_their_extension(tmp_path):
     source = make_folder(tmp_path / "source")
     (tmp_path / "jpg").mkdir()
     for path in sorted(source.glob("*.png")):
@@ -285,7 +285,7 @@ def test_a_folder_with_content_is_left_unchanged(command, tmp_path):
 
 
 @pytest.mark.parametrize("target", ["kitti", "webdataset"])
-def test_stopped_at_any_image_nothing_is_there_and_the_next_time_it_is_whole(tmp_path, target):
+def test_an_interrupted_conversion_leaves_nothing_and_the_next_one_is_complete(tmp_path, target):
     source = make_folder(tmp_path / "source")
     for stop in (1, 2, 3, 4):
 
@@ -313,7 +313,7 @@ for number in itertools.count():
 """
 
 
-def test_killed_at_any_moment_every_folder_is_whole_or_absent(tmp_path):
+def test_a_killed_conversion_leaves_every_folder_complete_or_absent(tmp_path):
     source = make_folder(tmp_path / "source", count=12)
     for seed in range(3):
         place = tmp_path / str(seed)

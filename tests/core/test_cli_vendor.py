@@ -53,10 +53,10 @@ def test_a_round_goes_out_and_comes_back(labeling, tmp_path):
     assert "6 annotations stored" in done.stdout
     assert "2 assignments have no annotation yet" in done.stdout
     assert facts(run("import", back, "--json"))["known"] == 6
-    assert len(labeling.submissions(ROUND)) == 6
+    assert len(labeling.collect(ROUND)) == 6
 
 
-def test_what_is_wrong_is_listed_and_stops_all_of_it_unless_told_otherwise(labeling, tmp_path):
+def test_problems_are_listed_and_stop_the_import_without_skip_invalid(labeling, tmp_path):
     run("export", ROUND, "--out", tmp_path / "out")
     template = json.loads((tmp_path / "out" / "answers.json").read_text())
     content = fill_in(template, what_people_say(make_copies(4, 2)))
@@ -64,15 +64,15 @@ def test_what_is_wrong_is_listed_and_stops_all_of_it_unless_told_otherwise(label
     back = tmp_path / "back.json"
     back.write_text(json.dumps(content))
     done = run("import", back, "--json")
-    # Eight answers, each given four times: all but the first of them are wrong.
+    # Eight annotations, each given four times: all but the first of them are wrong.
     assert (facts(done)["invalid"], len(facts(done)["problems"])) == (24, 20)
     assert isinstance(done.exception, DataError)
     assert "24 problems" in str(done.exception)
-    assert labeling.submissions(ROUND) == []
+    assert labeling.collect(ROUND) == []
     done = run("import", back, "--skip-invalid")
     assert done.exit_code == 1
     assert "answers[8]" in done.stdout
-    assert len(labeling.submissions(ROUND)) == 8
+    assert len(labeling.collect(ROUND)) == 8
 
 
 def test_pybossa_there_and_back(labeling, tmp_path):
@@ -89,7 +89,7 @@ def test_pybossa_there_and_back(labeling, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error", "said"),
+    ("arguments", "error", "problem"),
     [
         pytest.param("import", SettingsError, "Name the one", id="nothing to import"),
         pytest.param("import --from pybossa", SettingsError, "--task-runs", id="no runs"),
@@ -98,7 +98,7 @@ def test_pybossa_there_and_back(labeling, tmp_path):
         pytest.param("export ../evil --out x", SettingsError, "not a round", id="no round"),
     ],
 )
-def test_what_cannot_be_done_is_said(labeling, arguments, error, said):
+def test_an_impossible_request_is_an_error(labeling, arguments, error, problem):
     done = run(*arguments.split())
     assert isinstance(done.exception, error)
-    assert said in str(done.exception)
+    assert problem in str(done.exception)

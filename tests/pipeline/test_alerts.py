@@ -1,4 +1,4 @@
-"""Somebody is told what goes wrong, by every channel, once, and never a secret."""
+"""Every channel sends each alert once, and no alert, log or record holds a secret."""
 
 import json
 import socketserver
@@ -28,7 +28,7 @@ ONE = "round-0001"
 
 
 class Receiver(BaseHTTPRequestHandler):
-    """Keeps what is posted, and answers what it was told to."""
+    """Stores every request and responds with the status of its server."""
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -41,23 +41,23 @@ class Receiver(BaseHTTPRequestHandler):
 
 
 class MailServer(socketserver.StreamRequestHandler):
-    """As much of RFC 5321 as a message takes."""
+    """The part of RFC 5321 that one message needs."""
 
     def handle(self):
-        self.say("220 here")
+        self.reply("220 here")
         while line := self.rfile.readline().decode().strip():
             if line.upper().startswith("DATA"):
-                self.say("354 go on")
+                self.reply("354 go on")
                 text = ""
                 while (part := self.rfile.readline().decode()) != ".\r\n":
                     text += part
                 self.server.seen.append(text)
             if line.upper().startswith("QUIT"):
-                self.say("221 bye")
+                self.reply("221 bye")
                 return
-            self.say("250 good")
+            self.reply("250 good")
 
-    def say(self, text):
+    def reply(self, text):
         self.wfile.write(f"{text}\r\n".encode())
 
 
@@ -87,8 +87,8 @@ def mail():
 
 
 @pytest.fixture
-def told(platform, web, mail, monkeypatch):
-    """Return a tick whose alerts go to three receivers on this machine."""
+def tick(platform, web, mail, monkeypatch):
+    """Return a tick of the sensor that sends its alerts to three receivers on this machine."""
     address = f"http://127.0.0.1:{web.server_port}"
     secrets = {
         "alert_webhook": f"{address}/hook?token={SECRET}",
@@ -106,14 +106,14 @@ def told(platform, web, mail, monkeypatch):
     )
     cursor = None
 
-    def tick():
+    def run_tick():
         nonlocal cursor
         result = platform.tick(failure_sensor, cursor)
         cursor = result.cursor
         assert SECRET not in f"{result.skip_reason} {cursor}"
         return result.skip_reason.skip_message
 
-    return tick
+    return run_tick
 
 
 def fail(platform, cause):
@@ -124,10 +124,10 @@ def fail(platform, cause):
     platform.instance.report_run_failed(run, "a disk is full")
 
 
-def test_failed_runs_and_checks_and_drift_are_told_once(platform, told, web, mail):
-    assert told() == "Nothing new."
+def test_failed_runs_checks_and_drift_are_sent_once(platform, tick, web, mail):
+    assert tick() == "Nothing new."
     fail(platform, "a")
-    fail(platform, "a")  # tried again for the same cause
+    fail(platform, "a")  # a second try for the same cause
     evaluation = dg.AssetCheckEvaluation(
         asset_key=dg.AssetKey("training_set"),
         check_name="no_group_in_two_splits",
@@ -143,13 +143,14 @@ def test_failed_runs_and_checks_and_drift_are_told_once(platform, told, web, mai
     calm = {**row, "feature": "width", "drifted": False}
     platform.lake.tables.write(BatchDrift, ONE, BatchDrift.from_rows([row, calm]))
 
-    about = told()
-    assert "merge_round failed" in about
+    message = tick()
+    assert "merge_round failed" in message
     assert (
-        "no_group_in_two_splits of training_set does not hold: 2 groups are in two splits" in about
+        "no_group_in_two_splits of training_set does not hold: 2 groups are in two splits"
+        in message
     )
-    assert "brightness: 40 against <120>" in about
-    assert "width" not in about
+    assert "brightness: 40 against <120>" in message
+    assert "width" not in message
     assert Counter(path[1:5] for path, _, _ in web.seen) == {"hook": 3, "slac": 3}
     assert {body["kind"] for path, _, body in web.seen if "hook" in path} == {
         "run", "check", "drift"
@@ -160,67 +161,65 @@ def test_failed_runs_and_checks_and_drift_are_told_once(platform, told, web, mai
     assert len(mail.seen) == 3
     assert all("To: ada@example.org" in each for each in mail.seen)
 
-    assert told() == "Nothing new."
+    assert tick() == "Nothing new."
     assert (len(web.seen), len(mail.seen)) == (6, 3)
     fail(platform, "b")
-    assert "merge_round failed" in told()
+    assert "merge_round failed" in tick()
     assert (len(web.seen), len(mail.seen)) == (8, 4)
 
 
-def test_what_a_channel_could_not_tell_it_tells_later_and_others_not_again(
-    platform, told, web, mail, capfd
+def test_a_failed_channel_sends_later_and_the_other_channels_do_not_repeat(
+    platform, tick, web, mail, capfd
 ):
     fail(platform, "a")
     web.status = 500
-    told()
-    told()
-    assert len(web.seen) == 4  # each tried at each tick, once
+    tick()
+    tick()
+    assert len(web.seen) == 4  # one try per channel and tick
     assert len(mail.seen) == 1
-    said = "".join(capfd.readouterr())
-    assert "webhook: answered 500." in said
-    assert SECRET not in said
+    output = "".join(capfd.readouterr())
+    assert "webhook: responded with the status 500." in output
+    assert SECRET not in output
     web.status = 200
-    told()
-    told()
+    tick()
+    tick()
     assert len(web.seen) == 6
     assert len(mail.seen) == 1
-    kept = b"".join(platform.lake.store.get(key) for key in platform.lake.store.list("alerts"))
-    assert SECRET.encode() not in kept
+    records = b"".join(platform.lake.store.get(key) for key in platform.lake.store.list("alerts"))
+    assert SECRET.encode() not in records
 
 
-def test_a_round_in_which_nobody_says_anything_is_told_once_until_somebody_does(
-    platform, told, mail
-):
+def test_a_stalled_round_is_reported_once_until_an_annotation_arrives(platform, tick, mail):
     platform.hurry()
     platform.change_policy(review={"sample_share": 1.0})
     platform.land(1)
     platform.start_round()
-    assert told() == "Nothing new."  # it has just begun to wait
-    assert "It waits for people, and nobody has said anything" in told()
-    assert told() == "Nothing new."
+    assert tick() == "Nothing new."  # it starts to wait now
+    assert "It waits for people, without a new annotation for" in tick()
+    assert tick() == "Nothing new."
     platform.annotation(ONE)
-    assert told() == "Nothing new."
-    assert "It waits for people" in told()
+    assert tick() == "Nothing new."
+    assert "It waits for people" in tick()
     platform.run("merge_round", ONE)
-    told()
-    assert "It waits for reviewers" in told()
+    tick()
+    assert "It waits for reviewers" in tick()
     assert [each.split("Subject: ")[1].split("\r\n")[0] for each in mail.seen] == [
         f"{ONE}: stalled"
     ] * 3
 
 
-def test_a_damaged_remote_is_told(platform, told, mail):
+def test_a_damaged_remote_is_reported(platform, tick, mail):
     platform.hurry()
     platform.land(1)
     platform.start_round()
     platform.annotation(ONE)
     platform.merge(ONE)
     platform.run("release_round", ONE)
-    told()
+    tick()
     before = len(mail.seen)
 
     def verify():
-        # The job of the code location, on this home.
+        # The job of the code location, with the resources of this home.
         found = defs.resolve_job_def("verify_versions").execute_in_process(
             instance=platform.instance,
             resources={**defs.resources, **build_resources(platform.settings)},
@@ -229,20 +228,20 @@ def test_a_damaged_remote_is_told(platform, told, mail):
         return found.success
 
     assert verify()
-    assert told() == "Nothing new."
+    assert tick() == "Nothing new."
     objects = [path for path in Path(platform.settings.remote_url).rglob("*") if path.is_file()]
     image = max(objects, key=lambda path: path.stat().st_size)
     image.chmod(0o644)
     image.write_bytes(image.read_bytes()[:-9])
     assert not verify()
-    assert "verify_versions failed" in told()
+    assert "verify_versions failed" in tick()
     assert len(mail.seen) == before + 1
 
 
 @pytest.mark.parametrize(
     "server", ["smtp://ada:CANARY/5f@127.0.0.1:25", "smtp://ada:CANARYé@127.0.0.1:{port}"]
 )
-def test_a_mail_server_that_cannot_be_used_tells_nothing_of_its_password(server, mail):
+def test_the_error_of_an_unusable_mail_server_does_not_show_its_password(server, mail):
     port = mail.server_address[1]
     channel = MailChannel(server.format(port=port), "ada@example.org")
     alert = Alert("run", ONE, "a", "It failed.", "Look.")
@@ -253,7 +252,7 @@ def test_a_mail_server_that_cannot_be_used_tells_nothing_of_its_password(server,
     assert "CANARY" not in repr(channel)
 
 
-def test_settings_of_mail_go_together_and_are_refused_without_their_value(monkeypatch):
+def test_mail_settings_go_together_and_their_error_does_not_show_the_value(monkeypatch):
     monkeypatch.setenv("ANNOTATION_ALERT_SMTP", "smtp://ada:CANARY/5f@mail.example.org:587")
     with pytest.raises(SettingsError, match="ANNOTATION_ALERT_SMTP") as caught:
         read_settings()

@@ -1,4 +1,4 @@
-"""What people look at: the report of a round, and the page of all rounds over HTTP."""
+"""The report of a round, and the page of all rounds over HTTP."""
 
 import json
 import re
@@ -25,7 +25,7 @@ HOSTILE = '<img src=x onerror=alert(1)>".jpg'
 
 @pytest.fixture(scope="module")
 def worked(tmp_path_factory):
-    """A platform with a round that is published and one that people have not answered yet."""
+    """A platform with a published round and one without annotations."""
     with open_platform(tmp_path_factory.mktemp("pages") / "home") as platform:
         platform.land(1)
         (platform.settings.landing_path / HOSTILE).write_bytes(b"no image")
@@ -47,7 +47,7 @@ def pages(worked):
 
 
 def text_of(page):
-    """Return what people read of a page."""
+    """Return the visible text of a page."""
     return " ".join(
         unescape(re.sub(r"<(style|svg).*?</\1>|<[^>]+>", " ", page, flags=re.S)).split()
     )
@@ -59,30 +59,30 @@ def report(platform, round_id):
 
 def test_the_report_counts_what_the_tables_hold(worked):
     tables, lake = worked.lake.tables, worked.lake
-    said = tables.read(HumanLabels, "round-0001").drop_duplicates("annotation_id")
+    annotations = tables.read(HumanLabels, "round-0001").drop_duplicates("annotation_id")
     reviewed = tables.read(ReviewedLabels, "round-0001")
-    stands = reviewed[
+    publishable = reviewed[
         ~reviewed["decision"].isin(["rejected", "undecided"])
         & ~reviewed["shape"].isin(["none", "unsure"])
     ]
     decided = len(AnnotationsLedger(lake.store).read(review_round("round-0001")))
     facts = round_facts(lake, "round-0001")
-    assert {each.stage: each.touches for each in facts.manual_effort} == {
-        "put back from quarantine": 0,
-        "annotations": len(said),
+    assert {each.stage: each.actions for each in facts.manual_effort} == {
+        "restored from quarantine": 0,
+        "annotations": len(annotations),
         "reviews": decided,
         "closed, cancelled or reopened": 0,
     }
-    assert (facts.labels, facts.version) == (len(stands), "1.0.0")
+    assert (facts.labels, facts.version) == (len(publishable), "1.0.0")
     assert sum(facts.outcomes.values()) == len(lake.manifests.read("round-0001"))
     seconds = facts.minutes * 60 / facts.labels
     assert round_trends(lake, facts)[1].values == {"round-0001": pytest.approx(seconds)}
     row = tables.read(RoundReports, "round-0001").iloc[0]
-    assert (row["touches"], row["labels"]) == (facts.touches, facts.labels)
+    assert (row["touches"], row["labels"]) == (facts.actions, facts.labels)
     assert row["minutes"] == pytest.approx(facts.minutes)
     shown = text_of(report(worked, "round-0001"))
-    assert f"{seconds:.1f} s of people a label" in shown
-    assert f"answers {len(said)} " in shown
+    assert f"{seconds:.1f} s of manual effort per label" in shown
+    assert f"annotations {len(annotations)} " in shown
     for one in facts.people:
         assert one["annotator"] in shown
 
@@ -92,35 +92,33 @@ def test_the_report_is_one_page_that_loads_and_runs_nothing(worked):
     assert "default-src 'none'; img-src data:; style-src 'sha256-" in page
     assert not re.search(r"<script|<link|@import|javascript:|<[^>]*\son\w+=|url\(", page)
     assert set(re.findall(r'(?:src|href)="([^"]{5})', page)) == {"data:"}
-    # People's names for things are text, whatever they look like.
+    # Names chosen by users are text, even if they look like markup.
     assert "<img src=x" not in page
     assert HOSTILE in text_of(page)
 
 
-def test_the_report_advises_what_its_figures_say(worked):
+def test_the_advice_follows_from_the_figures(worked):
     facts = round_facts(worked.lake, "round-0001")
-    kept_out = facts.outcomes["quarantined"]
-    said = {each.what: each.why for each in advise(facts)}
-    assert (
-        f"{kept_out} of {sum(facts.outcomes.values())}" in said["Look at what sends these images."]
-    )
-    assert "Have some undisputed images reviewed." in said
+    share = f"{facts.outcomes['quarantined']} of {sum(facts.outcomes.values())}"
+    advice = {each.action: each.reason for each in advise(facts)}
+    assert share in advice["Check the source of these images."]
+    assert "Review a sample of the undisputed images." in advice
     open_round = advise(round_facts(worked.lake, "round-0002"))
-    assert "Have some undisputed images reviewed." not in {each.what for each in open_round}
+    assert "Review a sample of the undisputed images." not in {each.action for each in open_round}
 
 
-def test_a_round_that_is_not_finished_has_a_report_too(worked):
+def test_an_unfinished_round_has_a_report_too(worked):
     shown = text_of(report(worked, "round-0002"))
     assert "No version yet. Waits for people." in shown
-    assert " 0 answers" in shown
+    assert " 0 annotations" in shown
 
 
-def test_all_rounds_stand_on_one_page_with_what_they_wait_for(worked, pages):
-    annotation = pages.get("/")
-    shown = text_of(annotation.text)
+def test_one_page_lists_all_rounds_and_what_they_wait_for(worked, pages):
+    response = pages.get("/")
+    shown = text_of(response.text)
     assert re.search(r"round-0002 people .*round-0001 –", shown)
     assert f"0 of {len(worked.lake.tables.read(LabelTasks, 'round-0002'))}" in shown
-    links = re.findall(r'href="([^"]+)"', annotation.text)
+    links = re.findall(r'href="([^"]+)"', response.text)
     assert {"/rounds/round-0001", "/rounds/round-0002", "/versions/1.0.0/card.html"} <= set(links)
     for link in links:
         assert pages.get(link).status_code == 200, link
@@ -129,9 +127,9 @@ def test_all_rounds_stand_on_one_page_with_what_they_wait_for(worked, pages):
 def test_the_card_of_a_version_shows_its_images(pages):
     card = pages.get("/versions/1.0.0/card.html").text
     image = re.search(r'<img src="(images/[^"]+)"', card)[1]
-    annotation = pages.get(f"/versions/1.0.0/{image}")
-    assert annotation.headers["content-type"] == "image/jpeg"
-    assert annotation.content.startswith(b"\xff\xd8")
+    response = pages.get(f"/versions/1.0.0/{image}")
+    assert response.headers["content-type"] == "image/jpeg"
+    assert response.content.startswith(b"\xff\xd8")
 
 
 @pytest.mark.parametrize(
@@ -146,18 +144,29 @@ def test_the_card_of_a_version_shows_its_images(pages):
         "/etc/passwd",
     ],
 )
-def test_what_is_not_there_is_said_to_be_missing(pages, path):
-    # httpx would tidy the path before it is sent.
+def test_an_unknown_path_is_not_found(pages, path):
+    # httpx would normalise the path before it is sent.
     connection = HTTPConnection(pages.base_url.host, pages.base_url.port)
     connection.request("GET", path)
-    annotation = connection.getresponse()
-    assert annotation.status == 404
-    assert b"Traceback" not in annotation.read()
+    response = connection.getresponse()
+    assert response.status == 404
+    assert b"Traceback" not in response.read()
     connection.close()
 
 
-def test_no_other_site_reads_the_pages(pages):
-    assert pages.get("/", headers={"Host": "example.org"}).status_code == 403
+@pytest.mark.parametrize("host", ["example.org", "127.0.0.1", "127.0.0.1:1", "localhost.org"])
+def test_a_request_of_another_host_is_refused(pages, host):
+    response = pages.get("/", headers={"Host": host})
+    assert response.status_code == 403
+    assert "round-0001" not in response.text
+
+
+def test_pages_can_only_be_read_and_not_framed_or_stored(pages):
+    assert pages.post("/").status_code == 405
+    headers = pages.get("/").headers
+    assert headers["x-frame-options"] == "DENY"
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["cache-control"] == "no-store"
 
 
 def test_the_report_is_written_by_a_command(worked, tmp_path, monkeypatch):

@@ -360,7 +360,7 @@ def test_a_round_that_is_held_waits_for_somebody_and_the_next_ones_go_on(patient
     assert waiting.skip_reason.skip_message.startswith("round-0002 is held: ")
     states = {state["round"]: state["waits_for"] for state in round_states(
         patient.lake, drift_gate="hold")}  # fmt: skip
-    assert states["round-0002"].startswith("somebody who looks at its images")
+    assert states["round-0002"].startswith("a release by hand: its images have drifted")
     assert states["round-0001"] == "people"
 
     (third,) = drawn_material(1, 8, seed=5).batches

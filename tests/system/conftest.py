@@ -65,6 +65,6 @@ def label_studio(label_studio_template, lake, tmp_path_factory):
         place / "data",
         document_root=lake,
         secrets_path=place / "secrets.json",
-        template=label_studio_template,
+        database=label_studio_template,
     ) as server:
         yield server

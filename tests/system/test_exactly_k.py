@@ -181,7 +181,7 @@ def label_studio(tmp_path):
             tmp_path / "label-studio",
             document_root=tmp_path / "lake",
             secrets_path=tmp_path / "secrets.json",
-            postgres=database,
+            database=database,
         ) as server,
     ):
         yield server

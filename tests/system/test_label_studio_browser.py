@@ -269,7 +269,7 @@ def test_a_image_in_a_private_bucket_and_the_proposal_are_seen_by_members_only(
             document_root=None,
             secrets_path=tmp_path / "secrets.json",
             s3_endpoint=private_endpoint(),
-            template=label_studio_template,
+            database=label_studio_template,
         ) as server:
             token = server.administrator.token
             bob = add_person(server.url, token, "bob@example.org")

@@ -65,7 +65,7 @@ def label_studio(s3, label_studio_template, tmp_path_factory):
         document_root=None,
         secrets_path=place / "secrets.json",
         s3_endpoint=private_endpoint(),
-        template=label_studio_template,
+        database=label_studio_template,
     ) as server:
         yield server
 
@@ -182,7 +182,7 @@ def test_a_server_that_was_not_told_of_the_address_says_what_to_set(
         tmp_path / "data",
         document_root=None,
         secrets_path=tmp_path / "secrets.json",
-        template=label_studio_template,
+        database=label_studio_template,
     ) as foreign:
         client = LabelStudioClient(
             foreign.url, foreign.administrator.token, images=image_source(LAKE)

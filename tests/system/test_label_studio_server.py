@@ -58,7 +58,7 @@ server = LabelStudioServer(
     place / "data",
     document_root=place,
     secrets_path=place / "secrets.json",
-    template=Path(sys.argv[2]),
+    database=Path(sys.argv[2]),
 ).start()
 print(server.url, flush=True)
 time.sleep(600)

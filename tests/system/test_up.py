@@ -127,7 +127,7 @@ def content_of(path: Path) -> bytes:
 @pytest.mark.timeout(900)
 def test_one_person_takes_own_images_to_a_version(home, environment, servers, tmp_path):
     said = servers.read_text()
-    for promise in ("put images into", "label at", "look at"):
+    for promise in ("put images into", "label at", "rounds   "):
         assert promise in said
     assert said.count("SSRF_PROTECTION_ENABLED") == 1
     ada = ask(environment, "people", "add", "ada@example.org")

@@ -44,7 +44,7 @@ def open_label_studio(label_studio_template, tmp_path_factory):
         place / "data",
         document_root=None,
         secrets_path=place / "secrets.json",
-        template=label_studio_template,
+        database=label_studio_template,
     ) as server:
         yield server
 
@@ -156,7 +156,7 @@ def hastened(server, tmp_path, **changes):
                 url=settings.webhook_url,
                 secret=secret,
                 say=said.append,
-                look_seconds=0.2,
+                register_seconds=0.2,
             )
         )
         yield settings, secret, said

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Subject:
-    """What is to be erased: exactly one of these."""
+    """The subject of an erasure: exactly one of these."""
 
     image: Annotated[
         str, typer.Argument(metavar="IMAGE", help="Image id, or a unique prefix of it.")
@@ -44,7 +44,7 @@ def erase(
     subject: Subject,
     where: Registry,
     reason: Annotated[
-        str, typer.Option(help="Reason; it is kept, so it must not contain personal data.")
+        str, typer.Option(help="Reason; it is stored, so it must not contain personal data.")
     ] = "",
     yes: Annotated[
         bool, typer.Option("--yes", help="Erase; otherwise the effects are only listed.")
@@ -114,7 +114,7 @@ def _begin(
 
 @contextmanager
 def _steps() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
-    """Show a bar on stderr for each step; yields what is called with the name of the next one."""
+    """Show a bar on stderr for each step; yields a function of the next step's name."""
     with Progress(console=Console(stderr=True)) as bar:
 
         def step(name: str) -> Callable[[int, int], None]:

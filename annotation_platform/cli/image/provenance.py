@@ -113,8 +113,8 @@ def _print_label(label: "LabelProvenance") -> None:
         bound = label.certificate["bound"]
         print_line(f"  accepted under the certificate of its round, bound {bound}")
     if label.rests_on:
-        who = {vote.annotation_id: vote.annotator for vote in label.votes}
-        named = ", ".join(who.get(each, each) for each in label.rests_on)
+        authors = {vote.annotation_id: vote.annotator for vote in label.votes}
+        named = ", ".join(authors.get(each, each) for each in label.rests_on)
         least = "" if label.is_smallest else " (a smaller set may exist)"
         print_line(f"  minimal flip set: without the annotations of {named} it changes{least}")
 
@@ -162,9 +162,9 @@ def _timeline(image_id: str, events: "Sequence[Event]") -> Table:
         table.add_column(name, no_wrap=True)
     table.add_column("detail", overflow="fold")
     for event in events:
-        who = f"{event.by}: " if event.by else ""
+        author = f"{event.by}: " if event.by else ""
         at = f"{event.at:%Y-%m-%d %H:%M:%S}" if event.at else ""
         # Reasons and comments are free text: a line break in one must not look like a row.
         detail = "".join(each if each.isprintable() else "\ufffd" for each in event.detail)
-        table.add_row(event.state, at, event.round_id, Text(who + detail))
+        table.add_row(event.state, at, event.round_id, Text(author + detail))
     return table

@@ -9,7 +9,6 @@ from annotation_platform.actor import system_user
 from annotation_platform.cli.options import AsJson, Reason
 from annotation_platform.cli.output import print_json, print_line, print_result, print_rows
 from annotation_platform.errors import DataError
-from annotation_platform.schema.tables import CleanedImages, ModelFindings
 
 FullId = Annotated[
     str, typer.Argument(metavar="IMAGE", help="Full image id; `catalog query` finds it.")
@@ -32,11 +31,12 @@ def exclude(image_id: FullId, reason: Reason, as_json: AsJson = False) -> None:
 
 def _override(image_id: str, reason: str, *, included: bool) -> None:
     from annotation_platform.ingestion.lake import lake_of
+    from annotation_platform.schema.tables import CleanedImages
     from annotation_platform.selection.overrides import SelectionOverrides
     from annotation_platform.settings import read_settings
 
     lake = lake_of(read_settings())
-    if image_id not in set(lake.tables.read_all(CleanedImages)["image_id"]):
+    if image_id not in set(lake.tables.read_all(CleanedImages)[CleanedImages.image_id]):
         raise DataError(
             f"{image_id}: no such image. `annotation-platform catalog query"
             ' "SELECT image_id, source_key FROM images"` lists them.'
@@ -64,15 +64,16 @@ def relabel(
     """Include the images on which a model and the human labels disagree, to label them again."""
     from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.models.evaluation.findings import images_to_relabel
+    from annotation_platform.schema.tables import ModelFindings
     from annotation_platform.selection.overrides import SelectionOverrides
     from annotation_platform.settings import read_settings
 
     lake = lake_of(read_settings())
     findings = lake.tables.read(ModelFindings, round_id)
     wanted = images_to_relabel(findings, kinds=kind or (), most=limit)
-    pins, now = SelectionOverrides(lake.store), datetime.now(UTC)
+    overrides, now = SelectionOverrides(lake.store), datetime.now(UTC)
     for image_id, reason in wanted.items():
-        pins.set(image_id, wanted=True, reason=f"{round_id}: {reason}", by=by, now=now)
+        overrides.set(image_id, wanted=True, reason=f"{round_id}: {reason}", by=by, now=now)
     rows = [{"image_id": image_id, "reason": reason} for image_id, reason in wanted.items()]
     if as_json:
         print_json({"round": round_id, "included": rows})

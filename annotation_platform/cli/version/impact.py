@@ -1,4 +1,4 @@
-"""The command that lists what depends on an annotator, model, guideline, round or source."""
+"""The command that lists dependents of an annotator, model, guideline, round or source."""
 
 from collections.abc import Hashable
 from dataclasses import asdict, dataclass
@@ -27,7 +27,7 @@ _KINDS = ["image_removed", "image_added", "label_removed", "label_added", "label
 
 @dataclass(frozen=True)
 class Origin:
-    """Whose impact is listed: exactly one of these."""
+    """The subject whose impact is listed: exactly one of these."""
 
     annotator: Annotated[str, typer.Option(help="Annotator: pseudonym or e-mail address.")] = ""
     model: Annotated[str, typer.Option(help="Model: SHA-256 of its weights, or a prefix.")] = ""

@@ -75,10 +75,13 @@ def print_erasures(erased: Mapping[str, Collection[str]]) -> None:
 def _error_interval(bars: Sequence[dict[str, Any]]) -> str:
     """Return the interval of the error rate of human labels, over all classes."""
     from annotation_platform.curation.imported import PEOPLE
+    from annotation_platform.schema.tables import ErrorBars
 
     for bar in bars:
-        if bar["origin"] == PEOPLE and not bar["class_name"]:
-            return f"{bar['low']:.1%} to {bar['high']:.1%}" if bar["audited"] else "no review"
+        if bar[ErrorBars.origin] == PEOPLE and not bar[ErrorBars.class_name]:
+            if not bar[ErrorBars.audited]:
+                return "no review"
+            return f"{bar[ErrorBars.low]:.1%} to {bar[ErrorBars.high]:.1%}"
     return "not measured"
 
 

@@ -52,16 +52,16 @@ def test_any_number_of_people_have_different_names(count):
     assert len({person.name for person in make_people(count, seed=3)}) == count
 
 
-def test_the_seed_says_who_is_careful():
+def test_the_seed_assigns_names_to_skills():
     assert make_people(4, seed=1) == make_people(4, seed=1)
     orders = {tuple(person.name for person in make_people(4, seed=seed)) for seed in range(10)}
     assert len(orders) > 5
 
 
 @pytest.mark.parametrize("position", [0, 3])
-def test_the_errors_in_400_annotations_are_those_the_person_was_made_with(position):
+def test_the_errors_in_400_annotations_have_the_rates_that_were_set(position):
     person = make_people(4, seed=0)[position]
-    # Objects far apart, so that it is plain which answer belongs to which.
+    # Objects far apart, so that each box can be matched to its object.
     truth = table(*[("boat", x, y, x + 50, y + 50) for x in (20, 120, 220) for y in (20, 120)])
     corners = truth[["x1", "y1", "x2", "y2"]].to_numpy(dtype=float)
     found = confused = extras = 0
@@ -83,7 +83,7 @@ def test_the_errors_in_400_annotations_are_those_the_person_was_made_with(positi
     assert 1 - found / shown == pytest.approx(person.miss_rate, abs=tolerance)
     assert extras / shown == pytest.approx(person.extra_rate, abs=tolerance)
     assert confused / found == pytest.approx(person.confusion_rate, abs=tolerance)
-    # The mean is near zero; three deviations are the most, which takes 1 % off the deviation.
+    # The mean is near zero; the limit of three deviations reduces the deviation by 1 %.
     assert np.mean(off) == pytest.approx(0, abs=0.1)
     assert np.std(off) == pytest.approx(person.jitter_pixels, rel=0.05)
 
@@ -99,7 +99,7 @@ def test_annotations_do_not_depend_on_the_order_of_the_images():
     assert ask(other, truth, "a").labels != forwards["a"].labels
 
 
-def test_somebody_without_faults_says_the_truth():
+def test_an_annotator_without_errors_draws_the_ground_truth():
     truth = table(("boat", 20, 20, 80, 60), ("lorry", 0, 0, 320, 240))
     boxes = ask(PERFECT, truth).labels
     assert [(b.class_name, b.x1, b.y1, b.x2, b.y2) for b in boxes] == list(
@@ -115,19 +115,19 @@ def test_somebody_without_faults_says_the_truth():
         pytest.param(("boat", 400, 50, 500, 90), id="outside"),
     ],
 )
-def test_what_has_no_area_in_the_image_is_not_annotated(row):
+def test_a_box_without_area_in_the_image_is_not_annotated(row):
     assert ask(PERFECT, table(row)).labels == []
 
 
-def test_a_image_without_objects_takes_time_too():
-    said = ask(PERFECT, table())
-    assert said.labels == []
-    assert said.lead_time_seconds > 0
+def test_an_image_without_objects_takes_time_too():
+    annotation = ask(PERFECT, table())
+    assert annotation.labels == []
+    assert annotation.lead_time_seconds > 0
 
 
 def test_with_one_class_nothing_is_confused():
     person = SimulatedPerson("eve@example.org", 0, 0, 0, 1.0, 3)
-    said = simulate_annotation(
+    annotation = simulate_annotation(
         person,
         table(("boat", 1, 1, 20, 20)),
         width=320,
@@ -135,74 +135,77 @@ def test_with_one_class_nothing_is_confused():
         ontology=Ontology.from_names(["boat"]),
         rng=annotation_rng(person, "image"),
     )
-    assert [box.class_name for box in said.labels] == ["boat"]
+    assert [box.class_name for box in annotation.labels] == ["boat"]
 
 
 TWO_BOATS = table(("boat", 20, 20, 80, 60), ("boat", 100, 100, 160, 160))
 ON_THE_FIRST = Label.box("boat", 21, 20, 81, 60)
-BESIDE_THE_SECOND = Label.box("boat", 110, 110, 190, 190)
+OFF_THE_SECOND = Label.box("boat", 110, 110, 190, 190)
 OF_ANOTHER_CLASS = Label.box("buoy", 20, 20, 80, 60)
-AROUND_NOTHING = Label.box("lorry", 200, 10, 230, 40)
+SPURIOUS = Label.box("lorry", 200, 10, 230, 40)
 
 
 @pytest.mark.parametrize(
-    ("proposals", "kept", "seconds"),
+    ("shown", "unchanged", "seconds"),
     [
         pytest.param([], [], 14.0, id="two drawn"),
-        pytest.param([ON_THE_FIRST], [ON_THE_FIRST], 1.5 + 7.0, id="left standing"),
-        pytest.param([BESIDE_THE_SECOND], [], 4.0 + 7.0, id="moved"),
+        pytest.param([ON_THE_FIRST], [ON_THE_FIRST], 1.5 + 7.0, id="accepted"),
+        pytest.param([OFF_THE_SECOND], [], 4.0 + 7.0, id="moved"),
         pytest.param([OF_ANOTHER_CLASS], [], 4.0 + 7.0, id="renamed"),
-        pytest.param([AROUND_NOTHING], [], 1.5 + 14.0, id="deleted"),
+        pytest.param([SPURIOUS], [], 1.5 + 14.0, id="deleted"),
     ],
 )
-def test_proposals_are_checked_and_only_what_is_wrong_is_mended(proposals, kept, seconds):
+def test_only_wrong_pre_annotations_are_corrected(shown, unchanged, seconds):
     careful = SimulatedPerson("eve@example.org", 0, 0, 0, 0, 7.0, anchoring=0.0)
-    said = ask(careful, TWO_BOATS, proposals=proposals)
+    annotation = ask(careful, TWO_BOATS, pre_annotations=shown)
     truth = [Label.box(*row) for row in TWO_BOATS.itertuples(index=False)]
-    assert [label for label in said.labels if label not in truth] == kept
-    assert len(said.labels) == 2
-    # The pace of an answer, and the seconds to look, are the same with and without proposals.
-    bare = ask(careful, TWO_BOATS)
-    pace = bare.lead_time_seconds / (4.0 + 14.0)
-    assert said.lead_time_seconds == pytest.approx(pace * (4.0 + seconds), abs=0.02)
+    assert [label for label in annotation.labels if label not in truth] == unchanged
+    assert len(annotation.labels) == 2
+    # Pace and seconds to view the image are the same with and without pre-annotations.
+    without = ask(careful, TWO_BOATS)
+    pace = without.lead_time_seconds / (4.0 + 14.0)
+    assert annotation.lead_time_seconds == pytest.approx(pace * (4.0 + seconds), abs=0.02)
 
 
-def test_whoever_is_anchored_takes_any_proposal_as_it_is():
-    drawn_to_them = SimulatedPerson("eve@example.org", 0, 0, 0, 0, 7.0, anchoring=1.0)
-    proposals = [OF_ANOTHER_CLASS, BESIDE_THE_SECOND, AROUND_NOTHING]
-    assert ask(drawn_to_them, TWO_BOATS, proposals=proposals).labels == proposals
+def test_an_anchored_annotator_accepts_every_pre_annotation():
+    anchored = SimulatedPerson("eve@example.org", 0, 0, 0, 0, 7.0, anchoring=1.0)
+    shown = [OF_ANOTHER_CLASS, OFF_THE_SECOND, SPURIOUS]
+    assert ask(anchored, TWO_BOATS, pre_annotations=shown).labels == shown
 
 
 def test_the_platform_measures_the_anchoring_that_was_set():
     rng = np.random.default_rng(0)
-    said, shown = [], []
+    labels, shown = [], []
     for number in range(400):
         image_id = f"image {number}"
         corner = rng.uniform(0, 150, 2)
-        # Half of what is proposed is around nothing, or off by half its side.
+        # Half of the predictions are off by two thirds of their side.
         off = corner + rng.choice([0.0, 40.0])
-        proposed = Label.box("boat", *off.tolist(), *(off + 60).tolist())
+        predicted = Label.box("boat", *off.tolist(), *(off + 60).tolist())
         truth = table(("boat", *corner.tolist(), *(corner + 60).tolist()))
-        shown.append({"image_id": image_id, **asdict(proposed)})
+        shown.append({"image_id": image_id, **asdict(predicted)})
         for person in make_people(4, seed=0):
-            blind = bool(rng.random() < 0.5)
+            without_predictions = bool(rng.random() < 0.5)
             known = {
                 "task_id": image_id,
                 "image_id": image_id,
                 "annotation_id": f"{image_id} {person.name}",
                 "annotator": person.name,
-                "blind": blind,
+                "blind": without_predictions,
             }
             set_to = replace(person, anchoring=0.3)
-            labels = ask(set_to, truth, image_id, proposals=[] if blind else [proposed]).labels
-            said += [{**known, **asdict(label)} for label in labels or [NOTHING]]
-    decisions = pre_annotation_decisions(pd.DataFrame(said), pd.DataFrame(shown), agreement_iou=0.5)
+            seen = [] if without_predictions else [predicted]
+            drawn = ask(set_to, truth, image_id, pre_annotations=seen).labels
+            labels += [{**known, **asdict(label)} for label in drawn or [NOTHING]]
+    decisions = pre_annotation_decisions(
+        pd.DataFrame(labels), pd.DataFrame(shown), agreement_iou=0.5
+    )
     measured = crowd_anchoring(decisions)
     assert measured.low < 0.3 < measured.high
     assert measured.high - measured.low < 0.25
 
 
-def test_a_class_nobody_can_choose_is_an_error():
+def test_a_class_outside_the_ontology_is_an_error():
     with pytest.raises(DataError, match="'crane'"):
         ask(PERFECT, table(("crane", 1, 1, 20, 20)))
 
@@ -226,8 +229,8 @@ def test_every_box_has_an_area_inside_the_image(rows, image_id):
 
 def test_label_studio_would_show_the_same_boxes():
     person = make_people(4, seed=0)[3]
-    said = ask(person, table(("boat", 0, 0, 60, 40), ("buoy", 300, 220, 320, 240)))
-    drawn = write_result(said.labels, 320, 240)
+    annotation = ask(person, table(("boat", 0, 0, 60, 40), ("buoy", 300, 220, 320, 240)))
+    drawn = write_result(annotation.labels, 320, 240)
     parsed = read_result(drawn, width=320, height=240, ontology=ONTOLOGY)
     assert parsed.problems == []
-    assert len(parsed.labels) == len(said.labels)
+    assert len(parsed.labels) == len(annotation.labels)

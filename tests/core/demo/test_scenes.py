@@ -26,7 +26,7 @@ def scenes():
     return [draw_scene(np.random.default_rng([11, number])) for number in range(30)]
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_seed_other_ones(batch):
+def test_the_bytes_depend_on_the_seed_alone(batch):
     first, again = (draw_batch(1, 4, seed=7) for _ in range(2))
     assert again.files == first.files
     assert again.truth.labels.equals(first.truth.labels)
@@ -35,14 +35,14 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_other_ones(batch):
     assert {data[:15] for data in common} == {b"<!DOCTYPE html>"}
 
 
-def test_a_batch_grows_without_changing_the_images_it_had(batch):
+def test_a_larger_batch_contains_the_images_of_a_smaller_one(batch):
     smaller = draw_batch(1, 5, seed=7)
     sound = [name for name, outcome in smaller.expected.items() if outcome == "accepted"]
     assert len(sound) == 5
     assert all(batch.files[name] == smaller.files[name] for name in sound)
 
 
-def test_a_truth_box_is_the_extent_of_what_is_seen_of_its_object(scenes):
+def test_a_ground_truth_box_is_the_extent_of_the_visible_part(scenes):
     for scene in scenes:
         for number, box in scene.labels.iterrows():
             seen = scene.seen == number
@@ -51,14 +51,14 @@ def test_a_truth_box_is_the_extent_of_what_is_seen_of_its_object(scenes):
             assert (box.x2, box.y2) == (columns[-1] + 1, rows[-1] + 1)
 
 
-def test_an_object_has_a_truth_box_if_a_quarter_of_it_is_visible(scenes):
+def test_an_object_has_a_box_if_a_quarter_of_it_is_visible(scenes):
     shares = [
         (number in scene.labels.index, share)
         for scene in scenes
         for number, share in scene.visible.items()
     ]
     assert all(in_truth == (share >= MINIMUM_VISIBLE) for in_truth, share in shares)
-    # The rule is put to use: objects are cut by the edge or covered, and some disappear.
+    # Both cases occur: objects are cut by the edge or covered, and some disappear.
     assert sum(share < 0.95 for _, share in shares) > 20
     assert any(not in_truth for in_truth, _ in shares)
 
@@ -69,7 +69,7 @@ def test_the_edge_of_an_object_is_where_the_image_changes(class_name):
     pen = Pen((60.3, 59.6), 0.7, 45)
     DRAW[class_name](pen, 60, 20, rng)
     sprite = pen.sprite(light=np.array([1.0, 0.0]), height=0)
-    # Laid on pure magenta, which no object has, any pixel that is half the object's is another.
+    # No object is pure magenta, so on that background every pixel half covered by one differs.
     ground = np.tile([255.0, 0.0, 255.0], (*sprite.alpha.shape, 1))
     laid = ground * (1 - sprite.alpha[..., None]) + sprite.pixels * sprite.alpha[..., None]
     changed = np.abs(laid - ground).max(axis=2) > 60
@@ -89,7 +89,7 @@ def test_boxes_are_inside_the_image_and_have_an_area(batch):
     assert sides.min() >= 4
 
 
-def test_an_object_that_is_seen_whole_has_sides_of_14_pixels_or_more(scenes):
+def test_a_fully_visible_object_has_sides_of_14_pixels_or_more(scenes):
     whole = [
         (box.x2 - box.x1, box.y2 - box.y1)
         for scene in scenes
@@ -108,7 +108,7 @@ def test_there_are_four_classes_of_clearly_unequal_frequency(batch, scenes):
     assert (counts.to_numpy()[:-1] > 1.2 * counts.to_numpy()[1:]).all()
 
 
-def test_cleaning_finds_what_the_batch_says_of_each_file(batch):
+def test_cleaning_gives_each_file_the_expected_outcome(batch):
     for name, outcome in batch.expected.items():
         try:
             pixels = decode(batch.files[name])
@@ -123,18 +123,18 @@ def test_cleaning_finds_what_the_batch_says_of_each_file(batch):
     assert outcomes.count("quarantined") == 3
 
 
-def test_only_the_copies_look_alike(batch):
+def test_only_the_copies_are_near_duplicates(batch):
     names = [name for name, outcome in batch.expected.items() if outcome != "quarantined"]
     bits = hash_bits([perceptual_hash(decode(batch.files[name])) for name in names])
     apart = np.bitwise_count(bits[:, None] ^ bits[None, :])
     alike = {tuple(sorted((names[a], names[b]))) for a, b in np.argwhere(apart <= 6) if a < b}
     copies = [name for name, outcome in batch.expected.items() if outcome == "duplicate"]
     assert len(alike) == len(copies) == 2
-    # A copy comes after its original in the order of names, so that the original is accepted.
+    # A copy sorts after its original, so that the original is accepted.
     assert {pair[1] for pair in alike} == set(copies)
 
 
-def test_from_the_second_batch_on_a_image_of_the_one_before_comes_back():
+def test_later_batches_repeat_an_image_of_the_previous_batch():
     first, second = draw_batch(1, 2, seed=5), draw_batch(2, 2, seed=5)
     original = next(name for name in first.files if name.startswith("harbour-01-0001"))
     resaved = next(name for name in second.files if name.startswith("harbour-01-0001"))
@@ -154,7 +154,7 @@ def test_the_truth_is_keyed_by_the_bytes_of_the_files(batch):
     assert set(batch.truth.labels["image_id"]) <= set(images)
 
 
-def test_some_images_carry_a_place_that_cleaning_must_cut_out(batch):
+def test_some_images_have_a_gps_position_that_cleaning_must_remove(batch):
     gps = 0x8825
     sound = [batch.files[name] for name, outcome in batch.expected.items() if outcome == "accepted"]
     placed = [bool(Image.open(io.BytesIO(data)).getexif().get_ifd(gps)) for data in sound]
@@ -169,6 +169,6 @@ def test_other_sizes_show_objects_in_proportion():
 
 
 @pytest.mark.parametrize(("batch", "images"), [(0, 5), (1, 0)])
-def test_a_batch_that_cannot_be_says_so(batch, images):
+def test_an_impossible_batch_is_an_error(batch, images):
     with pytest.raises(DataError, match="count from 1"):
         draw_batch(batch, images, seed=0)

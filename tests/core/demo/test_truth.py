@@ -52,7 +52,7 @@ def coco(path, images, boxes):
     not (DATA / "bccd").is_dir(),
     reason=f"The blood cell images are not in {DATA / 'bccd'}; set ANNOTATION_TEST_DATA.",
 )
-def test_the_blood_cells_are_read_by_content_without_their_two_boxes_of_no_area():
+def test_the_blood_cells_are_read_by_content_without_two_boxes_of_no_area():
     folder = DATA / "bccd" / "BCCD"
     truth = read_truth(folder / "JPEGImages", folder / "Annotations")
     assert len(truth.dataset.images) == 364
@@ -65,7 +65,7 @@ def test_the_blood_cells_are_read_by_content_without_their_two_boxes_of_no_area(
     data = (folder / "JPEGImages" / first["file_name"]).read_bytes()
     assert first["image_id"] == hashlib.sha256(data).hexdigest()
     assert set(truth.dataset.labels["image_id"]) <= set(truth.dataset.images["image_id"])
-    # The folder above, as the data set is handed out, says the same.
+    # The folder above, as the data set is published, gives the same.
     assert read_truth(folder / "JPEGImages", folder).dataset.labels.equals(truth.dataset.labels)
 
 
@@ -92,7 +92,7 @@ def test_coco_is_read_by_content_and_classes_begin_with_the_most_frequent(tmp_pa
     assert truth.problems == ("a.png: a box of class 'boat' has no area",)
 
 
-def test_what_is_left_out_is_named(tmp_path):
+def test_skipped_entries_are_named(tmp_path):
     image(tmp_path / "images" / "a.png", 1)
     image(tmp_path / "images" / "b.png", 1)
     image(tmp_path / "images" / "c.png", 3)
@@ -103,11 +103,11 @@ def test_what_is_left_out_is_named(tmp_path):
     assert len(truth.dataset.labels) == 1
     text = " | ".join(truth.problems)
     assert "gone.xml" in text
-    assert "1 images have no truth: c.png" in text
+    assert "1 images have no ground truth: c.png" in text
     assert "b.png: the same bytes as a.png" in text
 
 
-def test_a_image_without_objects_is_part_of_the_truth(tmp_path):
+def test_an_image_without_objects_is_part_of_the_truth(tmp_path):
     image(tmp_path / "images" / "a.png", 1)
     empty = image(tmp_path / "images" / "b.png", 2)
     file = coco(tmp_path / "truth.json", ["a.png", "b.png"], [(0, 1, [1, 1, 5, 5])])
@@ -116,7 +116,7 @@ def test_a_image_without_objects_is_part_of_the_truth(tmp_path):
     assert empty not in set(truth.dataset.labels["image_id"])
 
 
-def test_a_folder_that_is_missing_or_without_images_says_which_option_to_pass(tmp_path):
+def test_a_missing_or_empty_folder_names_the_option_to_pass(tmp_path):
     with pytest.raises(DataError, match=r"no such folder.*--images"):
         read_truth(tmp_path / "none", tmp_path)
     (tmp_path / "empty").mkdir()
@@ -140,7 +140,7 @@ def test_a_truth_of_other_images_is_an_error(tmp_path, kind):
         read_truth(tmp_path / "images", truth)
 
 
-def test_a_truth_that_is_no_truth_is_an_error(tmp_path):
+def test_a_file_of_another_format_is_an_error(tmp_path):
     image(tmp_path / "images" / "a.png")
     (tmp_path / "truth").mkdir()
     with pytest.raises(DataError):
@@ -150,7 +150,7 @@ def test_a_truth_that_is_no_truth_is_an_error(tmp_path):
         read_truth(tmp_path / "images", tmp_path / "truth")
 
 
-def test_images_and_annotations_are_found_in_the_folders_of_a_whole_data_set(tmp_path):
+def test_images_and_annotations_are_found_in_the_subfolders_of_a_data_set(tmp_path):
     image_id = image(tmp_path / "set" / "JPEGImages" / "a.png")
     voc(tmp_path / "set" / "Annotations" / "a.xml", "a.png", ("boat", 1, 1, 9, 9))
     truth = read_truth(tmp_path, tmp_path)
