@@ -1,4 +1,4 @@
-"""The composition root: assets, checks, jobs, sensors, and the resources of this deployment."""
+"""The composition root: assets, checks, jobs, schedules, sensors, and resources."""
 
 from typing import cast
 

@@ -1,4 +1,4 @@
-"""One set of labels from several annotations."""
+"""Annotator quality, consensus labels and label issues."""
 
 import dagster as dg
 import pandas as pd
@@ -29,7 +29,7 @@ def annotator_quality(
     lake: dg.ResourceParam[LandingLake],
     policy: dg.ResourceParam[Policy],
 ) -> Made:
-    """How well each annotator does, next to the others and on gold tasks."""
+    """The quality of each annotator, against the other annotators and on gold tasks."""
     round_ = round_context(context, lake, policy)
     return materialized(measure_quality(round_, human_labels, model_predictions, labeling), lake)
 
@@ -49,7 +49,7 @@ def consensus_labels(
     lake: dg.ResourceParam[LandingLake],
     policy: dg.ResourceParam[Policy],
 ) -> Made:
-    """One resolved set of labels for each image, with how far the annotators agreed."""
+    """One resolved set of labels for each image, with the agreement of its annotators."""
     round_ = round_context(context, lake, policy)
     return materialized(resolve(round_, human_labels, annotator_quality), lake)
 
@@ -71,7 +71,7 @@ def label_issues(
     lake: dg.ResourceParam[LandingLake],
     policy: dg.ResourceParam[Policy],
 ) -> Made:
-    """Labels that are probably wrong, and objects that probably lack one, most suspect first."""
-    seen = model_predictions, predicted_images
-    inputs = IssueInputs(consensus_labels, *seen, held_out_predictions, held_out_images)
+    """Labels that are probably wrong and objects that probably lack one, most suspected first."""
+    own = model_predictions, predicted_images
+    inputs = IssueInputs(consensus_labels, *own, held_out_predictions, held_out_images)
     return materialized(find_issues(round_context(context, lake, policy), inputs), lake)

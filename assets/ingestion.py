@@ -1,4 +1,4 @@
-"""From the landing zone to clean images."""
+"""Arrivals, cleaned images and imported labels."""
 
 import dagster as dg
 import pandas as pd
@@ -18,7 +18,7 @@ def raw_images(
     lake: dg.ResourceParam[LandingLake],
     policy: dg.ResourceParam[Policy],
 ) -> Made:
-    """Every object that landed for the round, named by the SHA-256 of its bytes."""
+    """Every arrival of the round, named by the SHA-256 of its bytes."""
     return materialized(ingest(round_context(context, lake, policy)), lake)
 
 
@@ -41,6 +41,6 @@ def imported_labels(
     lake: dg.ResourceParam[LandingLake],
     policy: dg.ResourceParam[Policy],
 ) -> Made:
-    """The labels that images landed with, where they are from, and why some are refused."""
+    """The labels that images landed with, their origin, and the reason if they are refused."""
     round_ = round_context(context, lake, policy)
     return materialized(import_labels(round_, raw_images, cleaned_images), lake)

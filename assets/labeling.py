@@ -14,7 +14,7 @@ from assets.making import Made, round_context, tables_made
 from assets.metadata import materialized
 
 
-# The check of batch_drift may keep a round from annotators.
+# The check of batch_drift can hold a round back from annotators.
 @tables_made(
     "selected_images",
     "audit_frame",
@@ -30,7 +30,7 @@ def selected_images(
     models: dg.ResourceParam[ModelRegistry],
     policy: dg.ResourceParam[Policy],
 ) -> Made:
-    """The images that are annotated in this round, in order."""
+    """The images selected for annotation in this round, in order."""
     round_ = round_context(context, lake, policy)
     return materialized(select(round_, model_predictions, models), lake)
 
@@ -51,7 +51,7 @@ def label_tasks(
     models: dg.ResourceParam[ModelRegistry],
     policy: dg.ResourceParam[Policy],
 ) -> Made:
-    """The assignments: copies of each selected image's task, one for each annotation."""
+    """The assignments: one for each requested annotation of each selected image."""
     round_ = round_context(context, lake, policy)
     found = request_annotations(round_, selected_images, model_predictions, labeling, models)
     return materialized(found, lake)
@@ -73,6 +73,6 @@ def human_labels(
     lake: dg.ResourceParam[LandingLake],
     policy: dg.ResourceParam[Policy],
 ) -> Made:
-    """Every label of every annotation that counts, from the append-only ledger."""
+    """Every label of every counted annotation, from the append-only ledger."""
     round_ = round_context(context, lake, policy)
     return materialized(collect_annotations(round_, label_tasks, labeling), lake)

@@ -1,4 +1,4 @@
-"""What is known of an image before anyone annotates it."""
+"""Embeddings, predictions and drift of the images before annotation."""
 
 import dagster as dg
 import pandas as pd
@@ -40,7 +40,7 @@ def model_predictions(
     models: dg.ResourceParam[ModelRegistry],
     policy: dg.ResourceParam[Policy],
 ) -> Made:
-    """What the promoted model outputs for the images that no round has selected yet."""
+    """Predictions of the promoted model for the images that no round has selected yet."""
     return materialized(predict(round_context(context, lake, policy), models), lake)
 
 
@@ -63,7 +63,7 @@ def batch_drift(
     models: dg.ResourceParam[ModelRegistry],
     policy: dg.ResourceParam[Policy],
 ) -> Made:
-    """How the round's images differ from those that are known, and which are unlike them all."""
+    """The differences between the round's images and the known images, by feature."""
     round_ = round_context(context, lake, policy)
     tables = cleaned_images, model_predictions, predicted_images
     return materialized(detect_drift(round_, *tables, models), lake)

@@ -35,14 +35,14 @@ def auto_labels(
     lake: dg.ResourceParam[LandingLake],
     policy: dg.ResourceParam[Policy],
 ) -> Made:
-    """Predictions that need no person: so few are wrong, and a certificate says how few."""
+    """Predictions accepted without a person, under a certificate that bounds their errors."""
     chosen = model_predictions, selected_images, audit_frame
     inputs = AcceptInputs(*chosen, label_tasks, human_labels, reviewed_labels)
     return materialized(auto_accept(round_context(context, lake, policy), inputs), lake)
 
 
-# The pool is of one: splits are drawn and versions numbered one after the other. Every table is
-# read for all finished rounds, of which earlier ones may lack some.
+# The pool has one slot: splits are drawn and versions numbered one after the other. Every table is
+# read for all finished rounds; earlier rounds may lack some.
 @tables_made(
     "training_set",
     "training_rounds",
@@ -68,7 +68,7 @@ def training_set(
     lake: dg.ResourceParam[LandingLake],
     policy: dg.ResourceParam[Policy],
 ) -> Made:
-    """Every label of every finished round or landed image, each in the split drawn for good."""
+    """Every label of every finished round and every imported label, with its permanent split."""
     return materialized(build_training_set(round_context(context, lake, policy)), lake)
 
 
@@ -85,11 +85,11 @@ def error_bars(
     lake: dg.ResourceParam[LandingLake],
     policy: dg.ResourceParam[Policy],
 ) -> Made:
-    """How many labels are wrong, by origin and class, each with its interval."""
+    """The share of wrong labels by origin and class, with confidence intervals."""
     return materialized(measure_errors(round_context(context, lake, policy), training_set), lake)
 
 
-# The check of error_bars can keep it from being published.
+# The check of error_bars can block the publication.
 @tables_made(
     "dataset_version",
     group="release",
@@ -108,7 +108,7 @@ def dataset_version(
     versions: dg.ResourceParam[VersionStore],
     pages: PagesResource,
 ) -> Made:
-    """The published version: a git tag, and files that anyone can ``dvc pull``."""
+    """The published version: a git tag, and files to fetch with ``dvc pull``."""
     round_ = round_context(context, lake, policy)
     found = publish(round_, training_set, training_rounds, error_bars, versions)
     links = pages.links(card=f"versions/{found.figures['version']}/card.html")

@@ -1,4 +1,4 @@
-"""The models that learn from a version and predict in the next round."""
+"""The models that are trained on a version and predict in the next round."""
 
 import dagster as dg
 import pandas as pd
@@ -21,7 +21,7 @@ def trained_model(
     models: dg.ResourceParam[ModelRegistry],
     policy: dg.ResourceParam[Policy],
 ) -> Made:
-    """The detector, and classifier, that learned from the train split of the round's version."""
+    """The detector and classifier trained on the train split of the round's version."""
     round_ = round_context(context, lake, policy)
     return materialized(train(round_, training_set, dataset_version, models), lake)
 
@@ -47,6 +47,6 @@ def model_evaluation(
     models: dg.ResourceParam[ModelRegistry],
     policy: dg.ResourceParam[Policy],
 ) -> Made:
-    """How good the model is on the test split, and whether it is promoted."""
+    """The quality of the models on the test split, and whether they are promoted."""
     round_ = round_context(context, lake, policy)
     return materialized(evaluate(round_, trained_model, training_set, models), lake)

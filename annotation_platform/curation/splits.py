@@ -1,9 +1,8 @@
-"""Which split an image belongs to: drawn once with everything it must not be parted from.
+"""The split of each image, drawn once together with the images that must share it.
 
-Images are kept together by *keys*: an image's own id, its group of near-duplicates and further
-groups
-that it resembles, and the values of metadata that the policy names (a video, a camera). A key is
-drawn once, and what shares a key shares the split.
+Images are kept together by *keys*: the image's own id, its duplicate group, further groups that it
+resembles, and the values of metadata that the policy names (a video, a camera). The split of a key
+is drawn once, and images that share a key share the split.
 """
 
 import hashlib
@@ -15,20 +14,20 @@ from dataclasses import dataclass
 import pandas as pd
 
 from annotation_platform.policy import SplitPolicy
-from annotation_platform.schema.tables import Splits
+from annotation_platform.schema.tables import Frame, Splits
 from annotation_platform.schema.tables.shared import SPLITS
 
 
 @dataclass(frozen=True)
 class DrawnSplits:
-    """The split of every image, and what is left out of all three.
+    """The split of every image, and the images left out of all splits.
 
-    ``rows`` are the ``splits`` rows for what had none.
+    ``rows`` are the new ``splits`` rows, for keys that had no split.
     """
 
     split_of: dict[str, str]
-    left_out: dict[str, str]  # image -> why
-    rows: pd.DataFrame
+    left_out: dict[str, str]  # image -> reason
+    rows: Frame[Splits]
 
 
 def split_keys(images: pd.DataFrame, policy: SplitPolicy) -> dict[str, list[str]]:
@@ -42,8 +41,8 @@ def split_keys(images: pd.DataFrame, policy: SplitPolicy) -> dict[str, list[str]
     named = [name for name in policy.keep_together if name in images]
     keys: dict[str, list[str]] = {}
     for row in images[[*columns, *named]].to_dict("records"):
-        more = json.loads(row["other_metadata"] or "{}")
-        values = {name: row.get(name, more.get(name)) for name in policy.keep_together}
+        other = json.loads(row["other_metadata"] or "{}")
+        values = {name: row.get(name, other.get(name)) for name in policy.keep_together}
         found = [row["group_id"], *filter(None, (row["joins"] or "").split(","))]
         found += [
             hashlib.sha256(f"{name}:{value}".encode()).hexdigest()
@@ -64,29 +63,29 @@ def draw_splits(
     round_id: str,
     train_only: Collection[str] = (),
 ) -> DrawnSplits:
-    """Return the split of each image; what was drawn before stays as it was.
+    """Return the split of each image; splits drawn before do not change.
 
-    New images that share keys make a unit. One that shares a key with what was drawn before goes
-    there; the others are drawn, those with the rarest classes first, each into the split that
-    lacks most of what it holds: of its classes, each by its share of all, and of images
-    (Sechidis, Tsoumakas, Vlahavas, "On the stratification of multi-label data", 2011, for units
-    instead of images). Only names and the seed decide between equals, so the order in which
-    images arrived does not matter.
+    New images that share keys form a unit. A unit that shares a key with images drawn before joins
+    their split. The other units are drawn, those with the rarest classes first, each into the
+    split with the largest deficit of the unit's contents: of its classes, each relative to its
+    total, and of images (Sechidis, Tsoumakas, Vlahavas, "On the stratification of multi-label
+    data", 2011, for units instead of images). Ties are broken by names and the seed alone, so the
+    order in which images arrived does not matter.
 
-    Images of ``train_only`` are drawn for training, with all that is new and kept together with
-    them; one that belongs with images of another split is left out. They count nowhere, so the
-    shares are those of the other images.
+    Images of ``train_only`` go to the train split, together with all new images of their unit; one
+    that belongs with images of another split is left out. They are not counted, so the shares are
+    those of the other images.
 
-    An image that arrives late and shares keys with two splits would let one see the other: it is
-    left out of all of them, and the splits stay as they are.
+    An image that arrives late and shares keys with two splits would leak from one to the other: it
+    is left out of all splits, and the splits do not change.
 
     Args:
-        keys: of each image that is to have a split, from ``split_keys``.
-        classes: what each image shows; images that are missing show nothing.
+        keys: the keys of each image that needs a split, from ``split_keys``.
+        classes: the classes of each image; a missing image has none.
         known: a ``splits`` table with every key drawn so far.
         policy: the shares, which add up to one.
         seed: changes the order of drawing.
-        round_id: written beside what is drawn now.
+        round_id: written into the new rows.
         train_only: images that must neither validate nor test: no person labelled them.
     """
     only = set(train_only)
@@ -119,11 +118,11 @@ def draw_splits(
                 if any(image in only for image in unit)
                 else _emptiest(content, totals, counts, shares)
             )
-            # Who came from elsewhere waits: of those between, some turn out to belong to neither.
-            here = [
+            # Images with keys of another split wait: some turn out to belong with two splits.
+            joining = [
                 image for image in unit if {drawn.get(key, split) for key in keys[image]} == {split}
             ]
-            for image in here:
+            for image in joining:
                 split_of[image] = split
                 if image not in only:
                     counts[split].update(_content(image, classes))
@@ -141,9 +140,10 @@ def draw_splits(
 
 
 def _met_since(keys: Mapping[str, Sequence[str]], drawn: Mapping[str, str]) -> dict[str, str]:
-    """Return the split of each key that drawn images turn out to share, such as a named source.
+    """Return the split of each new key that drawn images share, such as a newly named source.
 
-    Where they lie in several it is the one with most of them: what was drawn does not move.
+    If these images are in several splits, it is the split with most of them: drawn images do not
+    move.
     """
     met_by: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for image, shared in keys.items():
@@ -159,19 +159,19 @@ def _met_since(keys: Mapping[str, Sequence[str]], drawn: Mapping[str, str]) -> d
 def _split_of(
     unit: Sequence[str], keys: Mapping[str, Sequence[str]], drawn: Mapping[str, str]
 ) -> str:
-    """Return the split with which images of a unit share most keys; empty if with none."""
+    """Return the split with which the unit shares most keys; empty if it shares none."""
     met = Counter(drawn[key] for image in unit for key in keys[image] if key in drawn)
-    # Test first among equals: what is tested is worth more than one more thing to learn from.
+    # Ties go to the test split: a test image is worth more than a further training image.
     return max(met, key=lambda split: (met[split], SPLITS.index(split)), default="")
 
 
 def _content(image: str, classes: Mapping[str, Collection[str]]) -> Counter[str]:
-    """Return what an image counts for: itself, and each class once."""
+    """Return the contents of an image: the image itself as ``""``, and each class once."""
     return Counter(["", *set(classes.get(image, ()))])
 
 
 def _units(keys: Mapping[str, Sequence[str]], drawn: Mapping[str, str]) -> list[tuple[str, ...]]:
-    """Return images that share keys which are not drawn yet, directly or over others."""
+    """Return the connected components of images that share keys without a split."""
     images_of: defaultdict[str, list[str]] = defaultdict(list)
     for image in sorted(keys):
         for key in keys[image]:
@@ -187,9 +187,9 @@ def _units(keys: Mapping[str, Sequence[str]], drawn: Mapping[str, str]) -> list[
             image = stack.pop()
             unit.append(image)
             for key in keys[image]:
-                near = [each for each in images_of.pop(key, ()) if each not in seen]
-                seen.update(near)
-                stack += near
+                linked = [each for each in images_of.pop(key, ()) if each not in seen]
+                seen.update(linked)
+                stack += linked
         units.append(tuple(sorted(unit)))
     return units
 
@@ -208,10 +208,10 @@ def _emptiest(
     counts: Mapping[str, Counter[str]],
     shares: Mapping[str, float],
 ) -> str:
-    """Return the split that lacks most of what a unit holds, as a share of all there is of it."""
-    lacks = {
+    """Return the split with the largest deficit of a unit's contents, relative to their totals."""
+    deficits = {
         split: sum(shares[split] - counts[split][name] / totals[name] for name in content)
         for split in SPLITS
         if shares[split] > 0
     }
-    return max(lacks, key=lambda split: (round(lacks[split], 9), shares[split]))
+    return max(deficits, key=lambda split: (round(deficits[split], 9), shares[split]))

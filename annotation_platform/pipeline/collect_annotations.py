@@ -9,11 +9,12 @@ from annotation_platform.labeling.backends.protocol import LabelingBackend
 from annotation_platform.labeling.rounds import collected_annotations
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.result import Counts, Histogram, Result, Rows, Thumbnails
+from annotation_platform.schema.tables import HumanLabels, RoundTasks
 
 
 @dataclass(frozen=True, kw_only=True)
 class Collected(Result):
-    """The labels of the annotations that count, all annotations, and the state of each task."""
+    """The labels of the counted annotations, all annotations, and the state of each task."""
 
     human_labels: pd.DataFrame
     annotations: pd.DataFrame
@@ -23,7 +24,7 @@ class Collected(Result):
 def collect_annotations(
     context: RoundContext, label_tasks: pd.DataFrame, labeling: LabelingBackend
 ) -> Collected:
-    """Write new annotations into the ledger, and return what the ledger has of the round.
+    """Write new annotations into the ledger, and return the ledger's contents for the round.
 
     Raises:
         NotReadyError: annotations are missing.
@@ -32,7 +33,7 @@ def collect_annotations(
         context.round_id, label_tasks, labeling, context.lake, context.policy, now=context.now
     )
     labels = found.labels
-    said = labels.drop_duplicates("annotation_id")
+    annotations = labels.drop_duplicates(HumanLabels.annotation_id)
     images = accepted_images(context.tables).merge(label_tasks[["image_id"]].drop_duplicates())
     return Collected(
         human_labels=labels,
@@ -40,15 +41,17 @@ def collect_annotations(
         round_tasks=found.tasks,
         figures={
             "labels": len(labels),
-            "shapes": Counts(labels["shape"]),
-            "annotations": len(said),
-            "annotators": labels["annotator"].nunique(),
+            "shapes": Counts(labels[HumanLabels.shape]),
+            "annotations": len(annotations),
+            "annotators": labels[HumanLabels.annotator].nunique(),
             "surplus_annotations": found.surplus,
-            "tasks": Counts(found.tasks["state"]),
-            "unusable_regions": int(said["refused_regions"].sum()),
-            "noticed": Rows(said[said["problems"] != ""], ["annotation_id", "problems"]),
+            "tasks": Counts(found.tasks[RoundTasks.state]),
+            "unusable_regions": int(annotations[HumanLabels.refused_regions].sum()),
+            "noticed": Rows(
+                annotations[annotations[HumanLabels.problems] != ""], ["annotation_id", "problems"]
+            ),
             "minutes_of_work": found.minutes,
-            "classes": Histogram(labels["class_name"].dropna()),
+            "classes": Histogram(labels[HumanLabels.class_name].dropna()),
             "preview": Thumbnails(images, labels, context.policy.ontology),
         },
     )

@@ -9,6 +9,8 @@ from annotation_platform.models.embedder import embedder_for
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.result import Result, Rows
+from annotation_platform.schema.tables import CleanedImages
+from annotation_platform.schema.tables.shared import Outcome
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +23,7 @@ class Embedded(Result):
 def embed(context: RoundContext, cleaned_images: pd.DataFrame, models: ModelRegistry) -> Embedded:
     """Return a vector for each accepted image of the round."""
     lake = context.lake
-    accepted = cleaned_images[cleaned_images["outcome"] == "accepted"]
+    accepted = cleaned_images[cleaned_images[CleanedImages.outcome] == Outcome.ACCEPTED]
     embedder = embedder_for(context.policy.selection.embedder, models)
     vectors = features_for(
         accepted, embedder, store=lake.store, load=lake.image, round_id=context.round_id

@@ -1,4 +1,4 @@
-"""The labels that images landed with."""
+"""The import of the labels that images landed with."""
 
 from dataclasses import dataclass
 
@@ -7,26 +7,30 @@ import pandas as pd
 from annotation_platform.curation import imported
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.result import Counts, Histogram, Result, Rows, Thumbnails
+from annotation_platform.schema.tables import CleanedImages, ImportedLabels
+from annotation_platform.schema.tables.shared import Outcome
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImportedLabels(Result):
-    """The labels of a round's images from before annotation."""
+class LabelsImported(Result):
+    """The imported labels of a round."""
 
     imported_labels: pd.DataFrame
 
 
 def import_labels(
     context: RoundContext, raw_images: pd.DataFrame, cleaned_images: pd.DataFrame
-) -> ImportedLabels:
+) -> LabelsImported:
     """Return the labels that the round's images landed with, and why some are refused."""
     ontology = context.policy.ontology
     found = imported.imported_labels(cleaned_images, raw_images, context.lake.store, ontology)
     labels = found.labels
-    usable, refused = labels[labels["problem"] == ""], labels[labels["problem"] != ""]
-    shown = cleaned_images[cleaned_images["image_id"].isin(usable["image_id"])]
-    shown = shown[shown["outcome"] == "accepted"]
-    return ImportedLabels(
+    is_usable = labels[ImportedLabels.problem] == ""
+    usable, refused = labels[is_usable], labels[~is_usable]
+    is_shown = cleaned_images[CleanedImages.image_id].isin(usable[ImportedLabels.image_id])
+    shown = cleaned_images[is_shown]
+    shown = shown[shown[CleanedImages.outcome] == Outcome.ACCEPTED]
+    return LabelsImported(
         imported_labels=labels,
         figures={
             "images": usable["image_id"].nunique(),

@@ -1,4 +1,4 @@
-"""From arrivals to images named by their content."""
+"""Ingestion: the arrivals of a round become images named by their content."""
 
 from dataclasses import dataclass
 

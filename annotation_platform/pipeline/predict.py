@@ -1,4 +1,4 @@
-"""What the promoted model outputs for the images that can still be selected."""
+"""Predictions of the promoted model for the images that can still be selected."""
 
 from dataclasses import dataclass
 
@@ -11,6 +11,7 @@ from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.result import Histogram, Result, Thumbnails
 from annotation_platform.pipeline.unasked import unasked_images
+from annotation_platform.schema.tables import PredictedImages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,26 +38,26 @@ def predict(context: RoundContext, models: ModelRegistry) -> Predicted:
     """Return the predictions of the promoted model for the images the round can select."""
     policy = context.policy
     pool = selectable_images(context)
-    proposed = propose(
+    output = propose(
         models, pool, context.lake.image_path, round_id=context.round_id, policy=policy
     )
-    predictions, looked_at = proposed.predictions, proposed.images
+    predictions, predicted = output.predictions, output.images
     least = policy.labeling.minimum_score
     shown = shown_proposals(predictions, policy.ontology, minimum_score=least)
     return Predicted(
         model_predictions=predictions,
-        predicted_images=looked_at,
+        predicted_images=predicted,
         figures={
             "boxes": int((predictions["shape"] == "box").sum()),
             "boxes_shown": int((shown["shape"] == "box").sum()),
             "choices_shown": int((shown["shape"] == "choice").sum()),
             "images": len(pool),
-            "images_without_proposals": int((looked_at["proposals"] == 0).sum()),
-            "dropped_outputs": int(looked_at["dropped"].sum()),
-            "passes": int(looked_at["passes"].sum()),
-            "seconds": float(looked_at["seconds"].sum()),
-            "model": proposed.model,
-            "scores": proposed.scores,
+            "images_without_proposals": int((predicted[PredictedImages.proposals] == 0).sum()),
+            "dropped_outputs": int(predicted[PredictedImages.dropped].sum()),
+            "passes": int(predicted[PredictedImages.passes].sum()),
+            "seconds": float(predicted[PredictedImages.seconds].sum()),
+            "model": output.model,
+            "scores": output.scores,
             "classes": Histogram(shown["class_name"]),
             "preview": Thumbnails(pool, shown, policy.ontology),
         },

@@ -1,4 +1,4 @@
-"""The round in one row."""
+"""The report of a round: its figures in one row."""
 
 from dataclasses import dataclass
 
@@ -17,14 +17,14 @@ class Reported(Result):
 
 
 def report(context: RoundContext) -> Reported:
-    """Return the round from arrivals to model, in one row of figures."""
-    made = report_round(context.lake, context.round_id)
-    row = made.iloc[0]
+    """Return the figures of the round, from arrivals to model, in one row."""
+    table = report_round(context.lake, context.round_id)
+    row = table.iloc[0]
     return Reported(
-        round_report=made,
+        round_report=table,
         figures={
-            **{str(name): float(row[name]) for name in made.columns[1:-1]},
+            **{str(name): float(row[name]) for name in table.columns[1:-1]},
             "version": str(row["version"]),
-            "preview": Rows(made, ["accepted", "tasks", "annotations", "version"]),
+            "preview": Rows(table, ["accepted", "tasks", "annotations", "version"]),
         },
     )

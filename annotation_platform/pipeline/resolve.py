@@ -1,4 +1,4 @@
-"""One set of labels for each image, from several annotations."""
+"""Consensus: one set of labels for each image, from several annotations."""
 
 from dataclasses import dataclass
 
@@ -10,6 +10,7 @@ from annotation_platform.labeling.snapshots import record_consensus
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.result import Counts, Histogram, Result, Rows, Thumbnails
 from annotation_platform.provenance.rebuilding.recipes import resolve_round
+from annotation_platform.schema.tables import Conflicts, ConsensusLabels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +51,7 @@ def resolve(
                 _most_disputed(context, labels), labels, context.policy.ontology
             ),
             "labels": len(labels),
-            "images": labels["image_id"].nunique(),
+            "images": labels[ConsensusLabels.image_id].nunique(),
             "mean_agreement": consensus.mean_agreement,
             "mean_iou": together.mean_iou,
             "krippendorff_alpha": together.alpha,
@@ -59,15 +60,15 @@ def resolve(
             "disputed_labels": consensus.disputed,
             "rejected_objects": consensus.rejected,
             "classes_by": f"{consensus.method}: {consensus.reason}",
-            "conflicts": Counts(conflicts["kind"]),
-            "unsettled_conflicts": int((~conflicts["settled"]).sum()),
-            "classes": Histogram(labels["class_name"].dropna()),
+            "conflicts": Counts(conflicts[Conflicts.kind]),
+            "unsettled_conflicts": int((~conflicts[Conflicts.settled]).sum()),
+            "classes": Histogram(labels[ConsensusLabels.class_name].dropna()),
         },
     )
 
 
 def _most_disputed(context: RoundContext, labels: pd.DataFrame) -> pd.DataFrame:
-    """Return the images of the labels, those with most disputed labels first."""
-    disputes = labels.groupby("image_id")["disputed"].sum()
+    """Return the images of the labels, those with the most disputed labels first."""
+    disputes = labels.groupby(ConsensusLabels.image_id)[ConsensusLabels.disputed].sum()
     images = accepted_images(context.tables).set_index("image_id").loc[disputes.index]
     return images.loc[disputes.sort_values(ascending=False).index].reset_index()

@@ -1,4 +1,4 @@
-"""What a use case returns: tables by name, and figures about them."""
+"""The results of use cases: tables by name, and figures about them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -96,12 +96,12 @@ Figure: TypeAlias = (
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """The base of what use cases return: each field that is a table is named as the table is.
+    """The base of all results; a field that holds a table has the name of the table.
 
     Attributes:
-        figures: by name, about the first table of the result; a float that is not a number is a
-            gap.
-        data_version: of the first table, where the digest of something else tells it better.
+        figures: by name, about the first table of the result; charts have a gap where a float is
+            NaN.
+        data_version: of the first table, if another digest than its own identifies it better.
     """
 
     figures: Mapping[str, Figure] = field(default_factory=dict)

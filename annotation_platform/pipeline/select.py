@@ -1,4 +1,4 @@
-"""Which images a round asks about: chosen once, and with them what the audit speaks of."""
+"""Selection: the images that a round has annotated, and the population of its random sample."""
 
 from dataclasses import dataclass
 
@@ -28,7 +28,7 @@ from annotation_platform.storage.lake import Lake
 
 @dataclass(frozen=True, kw_only=True)
 class Selected(Result):
-    """The images that a round has annotated, and the pool that its random sample is about."""
+    """The images that a round has annotated, and the pool of its random sample."""
 
     selected_images: pd.DataFrame
     audit_frame: pd.DataFrame
@@ -46,8 +46,8 @@ def select(
         audit_frame=frame,
         figures={
             "images": len(selected),
-            "passed_over": int((~pool["image_id"].isin(selected["image_id"])).sum()),
-            "chosen_by": Counts(selected["rule"]),
+            "passed_over": int((~pool["image_id"].isin(selected[SelectedImages.image_id])).sum()),
+            "chosen_by": Counts(selected[SelectedImages.rule]),
             "outliers": dict(list(selection.outliers.items())[:50]),
             "kept_out": dict(list(selection.kept_out.items())[:50]),
             "pinned_but_not_in_the_pool": list(selection.overridden_elsewhere)[:50],
@@ -61,24 +61,24 @@ def select(
 def _choose(
     context: RoundContext, pool: pd.DataFrame, predictions: pd.DataFrame, models: ModelRegistry
 ) -> tuple[Selection, pd.DataFrame]:
-    """Return what is selected of the pool, and the ``audit_frame``; empty without auto-accept.
+    """Return the selection from the pool, and the ``audit_frame``; empty without auto-accept.
 
-    Once annotators are asked, the selection is final: it is read again, without any remark.
+    After the first tasks are published the selection is final: the stored one is returned.
     """
     round_id, lake, policy = context.round_id, context.lake, context.policy
     tables = lake.tables
     if PlacePlan(lake.store, round_id).read().waves and tables.exists(SelectedImages, round_id):
-        kept = tables.read(SelectedImages, round_id)
+        stored = tables.read(SelectedImages, round_id)
         frame = tables.read_rounds(AuditFrame, [round_id])
-        return Selection(kept, {}, {}, (), (), 0, {}), frame
+        return Selection(stored, {}, {}, (), (), 0, {}), frame
     embedder = embedder_for(policy.selection.embedder, models)
     known = accepted_images(lake.tables)
     held = set(held_rounds(lake.tables, policy.drift.gate)) - {round_id}
     known = known[(known["round_id"] <= round_id) & ~known["round_id"].isin(held)]
     vectors = features_for(known, embedder, store=lake.store, load=lake.image, round_id=round_id)
-    pins, labels = SelectionOverrides(lake.store).read(), tables.read_all(ReviewedLabels)
+    overrides, labels = SelectionOverrides(lake.store).read(), tables.read_all(ReviewedLabels)
     asked = known[~known["image_id"].isin(pool["image_id"])]
-    unseen = _to_be_seen_again(round_id, pool, lake)
+    again = _reaudited_images(round_id, pool, lake)
 
     def chosen_by(selection: SelectionPolicy) -> Selection:
         return select_batch(
@@ -87,21 +87,21 @@ def _choose(
             policy=selection,
             round_id=round_id,
             seed=policy.seed,
-            pins=pins,
+            pins=overrides,
             predictions=predictions,
             labels=labels,
             asked=asked,
-            again=unseen,
+            again=again,
             choose=policy.ontology.choose,
         )
 
     chosen = chosen_by(policy.selection)
     frame = AuditFrame.empty()
     if policy.auto_accept.enabled and not pool.empty:
-        budget = int((~chosen.images["audit"]).sum())
-        by_rule = {*pins, *unseen}
+        budget = int((~chosen.images[SelectedImages.audit]).sum())
+        by_rule = {*overrides, *again}
         if len(chosen.images) < len(pool) and budget:
-            # 0 would be everything.
+            # A budget of 0 means no limit.
             bare = policy.selection.model_copy(update={"audit_share": 0.0, "budget": budget})
             by_rule |= set(chosen_by(bare).images["image_id"])
         digest = tables.digest(ModelPredictions, round_id)
@@ -119,8 +119,8 @@ def _choose(
     return chosen, frame
 
 
-def _to_be_seen_again(round_id: str, pool: pd.DataFrame, lake: Lake) -> list[str]:
-    """Return the images of the pool that were accepted without a person and drawn to be asked."""
+def _reaudited_images(round_id: str, pool: pd.DataFrame, lake: Lake) -> list[str]:
+    """Return the images of the pool that were accepted without a person and drawn for a reaudit."""
     accepted = lake.tables.read_all(AutoLabels)
-    drawn = accepted[accepted["seen_again"] & (accepted["round_id"] < round_id)]
-    return sorted(set(drawn["image_id"]) & set(pool["image_id"]))
+    drawn = accepted[accepted[AutoLabels.seen_again] & (accepted[AutoLabels.round_id] < round_id)]
+    return sorted(set(drawn[AutoLabels.image_id]) & set(pool["image_id"]))

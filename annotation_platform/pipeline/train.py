@@ -1,4 +1,4 @@
-"""The models that learn from a version."""
+"""The training of a round's models on its version."""
 
 from dataclasses import dataclass
 
@@ -27,7 +27,7 @@ def train(
     dataset_version: pd.DataFrame,
     models: ModelRegistry,
 ) -> Trained:
-    """Train on the train split; images that the last round's model missed objects in count more."""
+    """Train on the train split, with more weight on images where the last model missed objects."""
     last = context.before(MissedByModel)[-1:]
     missed = context.tables.read_rounds(MissedByModel, last)
     trained = train_round(
@@ -46,7 +46,7 @@ def train(
         data_version="-".join(filter(None, [row["weights_sha256"], row["classifier_sha256"]])),
         figures={
             "train_images": int(row["train_images"]),
-            "images_looked_at_more_often": missed["image_id"].nunique(),
+            "images_with_more_weight": missed[MissedByModel.image_id].nunique(),
             "epochs": float(row["epochs"]),
             "cpu_seconds": float(row["cpu_seconds"]),
             "final_loss": float(row["final_loss"]),

@@ -21,7 +21,7 @@ from annotation_platform.schema.tables import (
     SelectedImages,
 )
 from annotation_platform.versioning.registry import list_versions
-from resources.causes import goes_on
+from resources.causes import record_further_work
 from resources.instance import end_dead_runs
 from sensors.attempts import next_attempt
 from sensors.labeling import labeling_complete_sensor
@@ -149,7 +149,7 @@ def test_a_merge_that_went_on_uses_up_no_key_of_the_release(platform):
         finish(platform, next_due(instance, *where), dg.DagsterRunStatus.FAILURE)
     merging = next_due(instance, "merge_round", "round-0001")
     run = finish(platform, merging, dg.DagsterRunStatus.STARTED)
-    goes_on(instance, run, *where, "cause")
+    record_further_work(instance, run, *where, "cause")
     assert "release_round is under way" in next_attempt(instance, *where, "cause").waits_for
     instance.handle_run_event(run, _event("merge_round", dg.DagsterRunStatus.FAILURE))
     assert next_attempt(instance, "merge_round", "round-0001", "cause").done

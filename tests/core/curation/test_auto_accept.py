@@ -4,13 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from annotation_platform.curation.auto_accept import (
-    Audit,
-    accept_labels,
-    audited_units,
-    contradicted,
-    expected_units,
-)
+from annotation_platform.curation.auto_accept import Candidates, accept_labels
+from annotation_platform.curation.reaudits import contradicted
+from annotation_platform.curation.units import Audit, audited_units, expected_units
 from annotation_platform.errors import TableError
 from annotation_platform.policy import AutoAcceptPolicy
 
@@ -90,10 +86,7 @@ def a_round(rng, *, images=1400, audited=500, error=0.004, calibrated=True):
 
 def accept(proposals, pool, audit, *, features=None, policy=POLICY):
     return accept_labels(
-        proposals,
-        pool,
-        audit,
-        features or {},
+        Candidates(proposals, pool, audit, features or {}),
         round_id=ROUND,
         policy=policy,
         seconds_per_image=12.0,

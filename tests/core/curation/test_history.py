@@ -107,7 +107,7 @@ def test_what_may_happen_to_a_image(steps):
 @pytest.mark.parametrize(
     ("steps", "now", "before"),
     [
-        pytest.param(events("clean"), "clean", "nowhere yet", id="clean, but never landed"),
+        pytest.param(events("clean"), "clean", "not landed yet", id="clean, but never landed"),
         pytest.param(
             events("landed", "quarantined", ("queued", 0)), "queued", "quarantined",
             id="asked about though it is in quarantine",
@@ -156,11 +156,11 @@ def test_what_may_happen_to_a_image(steps):
 def test_what_may_not_happen_names_image_round_and_both_states(steps, now, before):
     with pytest.raises(DataError) as caught:
         require_legal(IMAGE, in_order(steps))
-    said = str(caught.value)
+    message = str(caught.value)
     wrong = [event for event in steps if event.state == now][-1]
-    assert said.startswith(f"{IMAGE}: {now}")
-    assert f"in {wrong.round_id}" in said
-    assert f"but it was {before}" in said
+    assert message.startswith(f"{IMAGE}: {now}")
+    assert f"in {wrong.round_id}" in message
+    assert f"but it was {before}" in message
 
 
 def test_what_has_no_time_stands_as_early_as_what_it_rests_on_allows():

@@ -2,11 +2,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from annotation_platform.curation.classification_issues import class_issues, classification_issues
 from annotation_platform.curation.label_issues import (
     Trust,
     box_issues,
-    class_issues,
-    classification_issues,
     issues_as_conflicts,
     measure_trust,
     mistake_risk,
@@ -109,7 +108,7 @@ def test_what_is_known_of_a_model_is_how_often_it_sees_nothing():
 
 
 def test_planted_errors_are_found_and_more_surely_than_by_self_confidence():
-    found = planted_boxes(0.05, images=80)
+    found = planted_boxes(0.05, image_count=80)
     assert found["precision"] >= 0.51
     assert found["precision"] > found["self-confidence"]
     assert found["labels alone"] > found["self-confidence, labels"]

@@ -402,7 +402,7 @@ def test_one_certificate_stands_at_a_time_and_what_others_accepted_is_named(tabl
     assert found == {digest(number): "dog" for number in range(13, 17)}
     assert why == {
         digest(number): "accepted without a person in round-0002, and the certificate of round-0003"
-        " does not reach it"
+        " does not cover it"
         for number in range(10, 13)
     }
     # Where the last one does not stand, the one before does: it speaks of its own images.
