@@ -55,7 +55,7 @@ def failure_sensor(
     for problem in problems:
         context.log.error(f"An alert was not sent, and will be sent again: {problem}")
     sentences = [f"{each.subject}: {each.sentence}" for each in sent]
-    summary = " ".join(sentences) or "No new problems."
+    summary = " ".join(sentences) or "Nothing new."
     return dg.SensorResult(skip_reason=dg.SkipReason(summary), cursor=json.dumps(seen))
 
 

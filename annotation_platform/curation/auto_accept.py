@@ -114,22 +114,13 @@ def accept_labels(
         TableError: a column is missing, or the predictions are of several models.
     """
     predictions, audit = candidates.predictions, candidates.audit
-    need_columns(predictions, ["image_id", "class_name", *BOX_COLUMNS, "score", *_MODEL])
-    if len(predictions[_MODEL].drop_duplicates()) > 1:
-        raise TableError("the predictions are of several models. Accept those of one at a time.")
+    model = _one_model(predictions)
     audited = list(dict.fromkeys(audit.images))
     images = [image for image in dict.fromkeys(candidates.pool) if image not in set(audited)]
     classes = sorted(predictions[ModelPredictions.class_name].unique())
     least = policy.minimum_probability
     batch = expected_units(predictions, images, classes, minimum_probability=least)
-    plan = plan_certificate(
-        batch,
-        alpha=policy.alpha,
-        delta=policy.delta,
-        audit_size=len(audited),
-        rng=rng,
-        class_alpha=policy.class_alpha or None,
-    )
+    plan = _plan(batch, policy, audit_size=len(audited), rng=rng)
     found = audited_units(predictions, audit, classes, minimum_probability=least)
     certified = certify(plan, found)
     expected = expected_units(predictions, audited, classes, minimum_probability=least)
@@ -137,13 +128,10 @@ def accept_labels(
         candidates.features, (audited, expected), (images, batch), level=policy.drift_level, rng=rng
     )
     reason = refusal or _refusal(policy, certified, len(audited), len(images), compared.reason)
-    inside: BoolArray = np.zeros(len(images), dtype=bool)
-    if not reason and certified.stage is not None and certified.threshold is not None:
-        inside = accepted(certified.stage, certified.threshold, batch)
+    inside = _accepted(certified, batch, reason)
     taken = [image for image, is_accepted in zip(images, inside, strict=True) if is_accepted]
     again = rng.permutation(taken)[: math.ceil(policy.reaudit_share * len(taken) - 1e-9)].tolist()
     saved = seconds_per_image * (len(taken) - len(again)) if taken else 0.0
-    model = {key: "" if predictions.empty else str(predictions[key].iloc[0]) for key in _MODEL}
     outcome = _Outcome(
         round_id, classes, plan, certified, len(audited), model, reason, seconds_saved=saved
     )
@@ -155,6 +143,27 @@ def accept_labels(
         seen_again=sorted(again),
         seconds_saved=saved,
         p_values=compared.p_values,
+    )
+
+
+def _one_model(predictions: pd.DataFrame) -> dict[str, str]:
+    """Return the model of the predictions, with empty values if there are none."""
+    need_columns(predictions, ["image_id", "class_name", *BOX_COLUMNS, "score", *_MODEL])
+    if len(predictions[_MODEL].drop_duplicates()) > 1:
+        raise TableError("the predictions are of several models. Accept those of one at a time.")
+    return {key: "" if predictions.empty else str(predictions[key].iloc[0]) for key in _MODEL}
+
+
+def _plan(
+    batch: Units, policy: AutoAcceptPolicy, *, audit_size: int, rng: np.random.Generator
+) -> Plan:
+    return plan_certificate(
+        batch,
+        alpha=policy.alpha,
+        delta=policy.delta,
+        audit_size=audit_size,
+        rng=rng,
+        class_alpha=policy.class_alpha or None,
     )
 
 
@@ -173,6 +182,13 @@ def _compare(
         for images, units in (audit, batch)
     ]
     return compare_samples(samples[0], samples[1], level=level, rng=rng)
+
+
+def _accepted(certified: Certified, batch: Units, reason: str) -> BoolArray:
+    """Return which units of the batch are accepted; none if there is a reason against it."""
+    if reason or certified.stage is None or certified.threshold is None:
+        return np.zeros(len(batch), dtype=bool)
+    return accepted(certified.stage, certified.threshold, batch)
 
 
 def _values(values: pd.Series, images: Sequence[str]) -> FloatArray:

@@ -68,9 +68,7 @@ def balance_images(
     rows = labels[labels[TrainingSet.split] == Split.TRAIN]
     wanted = np.array(list(targets.values()), dtype=float)
     if not len(wanted) or (wanted <= 0).any() or abs(wanted.sum() - 1) > 1e-6:
-        raise DataError(
-            f"the shares {dict(targets)} must be above 0 and have the sum 1. Correct them."
-        )
+        raise DataError(f"the shares {dict(targets)} must be above 0 with the sum 1. Correct them.")
     image_ids = np.array(sorted(rows["image_id"].unique()))
     counts = _counts(rows[rows["shape"] != NOTHING.shape], image_ids, list(targets), by)
     missing = [name for name, count in zip(targets, counts.sum(axis=0), strict=True) if not count]

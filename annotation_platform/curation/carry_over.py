@@ -39,13 +39,17 @@ def carry_over(labels: pd.DataFrame, ontology: Ontology) -> CarriedOver:
         str(image): f"class {old} was split into {' and '.join(successors[old])}"
         for image, old in zip(split["image_id"], split["class_name"], strict=True)
     }
-    kept = labels[~labels["image_id"].isin(ask_again)].copy()
-    renamed = current[kept.index].map(lambda names: names[0] if names else None, na_action="ignore")
-    gone = choices[kept.index] == 0
-    kept["class_name"] = renamed.where(current[kept.index].notna(), kept["class_name"])
-    emptied = kept[gone & ~kept["image_id"].isin(kept.loc[~gone, "image_id"])]
+    remaining = labels[~labels["image_id"].isin(ask_again)].copy()
+    renamed = current[remaining.index].map(
+        lambda names: names[0] if names else None, na_action="ignore"
+    )
+    gone = choices[remaining.index] == 0
+    remaining["class_name"] = renamed.where(
+        current[remaining.index].notna(), remaining["class_name"]
+    )
+    emptied = remaining[gone & ~remaining["image_id"].isin(remaining.loc[~gone, "image_id"])]
     nothing = emptied.drop_duplicates("image_id").assign(**vars(NOTHING))
     nothing["label_id"] = nothing["image_id"] + ":none"
-    parts = [part for part in (kept[~gone], nothing) if not part.empty]
-    carried = pd.concat(parts).sort_index() if parts else kept[~gone]
+    parts = [part for part in (remaining[~gone], nothing) if not part.empty]
+    carried = pd.concat(parts).sort_index() if parts else remaining[~gone]
     return CarriedOver(carried.astype(labels.dtypes.to_dict()).reset_index(drop=True), ask_again)

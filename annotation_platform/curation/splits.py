@@ -88,55 +88,94 @@ def draw_splits(
         round_id: written into the new rows.
         train_only: images that must neither validate nor test: no person labelled them.
     """
-    only = set(train_only)
-    drawn = dict(zip(known["key"], known["split"], strict=True))
-    split_of = {image: drawn[image] for image in keys if image in drawn}
-    totals = Counter[str]()
-    counts: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
-    for image in keys.keys() - only:
-        content = _content(image, classes)
-        totals.update(content)
-        if image in split_of:
-            counts[split_of[image]].update(content)
-    new: dict[str, str] = {}
-    for key, split in _met_since({image: keys[image] for image in split_of}, drawn).items():
-        drawn[key] = new[key] = split
-    left_out: dict[str, str] = {}
     shares = {"train": policy.train, "val": policy.val, "test": policy.test}
-    waiting = [image for image in keys if image not in split_of]
+    drawn = dict(zip(known[Splits.key], known[Splits.split], strict=True))
+    drawing = _Drawing(keys, classes, frozenset(train_only), shares, drawn)
+    waiting = [image for image in keys if image not in drawing.split_of]
     while waiting:
-        for image in waiting:
-            met = {drawn[key] for key in keys[image] if key in drawn}
-            if len(met) > 1:
-                left_out[image] = f"it belongs with images of {' and '.join(sorted(met))}"
-        waiting = [image for image in waiting if image not in left_out]
-        units = _units({image: keys[image] for image in waiting}, drawn)
-        for unit in sorted(units, key=lambda each: _order(each, classes, totals, seed)):
-            content = sum((_content(image, classes) for image in unit), Counter[str]())
-            split = _split_of(unit, keys, drawn) or (
-                "train"
-                if any(image in only for image in unit)
-                else _emptiest(content, totals, counts, shares)
-            )
-            # Images with keys of another split wait: some turn out to belong with two splits.
-            joining = [
-                image for image in unit if {drawn.get(key, split) for key in keys[image]} == {split}
-            ]
-            for image in joining:
-                split_of[image] = split
-                if image not in only:
-                    counts[split].update(_content(image, classes))
-                for key in keys[image]:
-                    if key not in drawn:
-                        drawn[key] = new[key] = split
-        waiting = [image for image in waiting if image not in split_of]
-    for image in sorted(image for image in only & split_of.keys() if split_of[image] != "train"):
-        split = split_of.pop(image)
-        left_out[image] = f"no person labelled it, and it belongs with images of {split}"
+        waiting = drawing.without_conflicts(waiting)
+        units = _units({image: keys[image] for image in waiting}, drawing.drawn)
+        for unit in sorted(units, key=lambda each: _order(each, classes, drawing.totals, seed)):
+            drawing.assign(unit)
+        waiting = [image for image in waiting if image not in drawing.split_of]
+    drawing.leave_out_train_only()
     rows: list[dict[str, object]] = [
-        {"round_id": round_id, "key": key, "split": new[key]} for key in sorted(new)
+        {"round_id": round_id, "key": key, "split": drawing.new[key]} for key in sorted(drawing.new)
     ]
-    return DrawnSplits(split_of, left_out, Splits.from_rows(rows))
+    return DrawnSplits(drawing.split_of, drawing.left_out, Splits.from_rows(rows))
+
+
+class _Drawing:
+    """The splits of keys and images during a drawing, and the contents of each split.
+
+    Attributes:
+        drawn: key to split, with the keys drawn before.
+        new: the part of ``drawn`` that is new.
+        split_of: image to split.
+        left_out: image to reason.
+        totals: contents of all images that count.
+        counts: contents of each split.
+    """
+
+    def __init__(
+        self,
+        keys: Mapping[str, Sequence[str]],
+        classes: Mapping[str, Collection[str]],
+        train_only: frozenset[str],
+        shares: Mapping[str, float],
+        drawn: dict[str, str],
+    ) -> None:
+        """Start from the keys drawn before; their images keep their splits."""
+        self.keys, self.classes, self.shares = keys, classes, shares
+        self.train_only, self.drawn = train_only, drawn
+        self.split_of = {image: drawn[image] for image in keys if image in drawn}
+        self.left_out: dict[str, str] = {}
+        self.totals = Counter[str]()
+        self.counts: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
+        for image in keys.keys() - train_only:
+            content = _content(image, classes)
+            self.totals.update(content)
+            if image in self.split_of:
+                self.counts[self.split_of[image]].update(content)
+        self.new = _met_since({image: keys[image] for image in self.split_of}, drawn)
+        drawn.update(self.new)
+
+    def without_conflicts(self, images: Sequence[str]) -> list[str]:
+        """Leave out the images that share keys with two splits, and return the others."""
+        for image in images:
+            met = {self.drawn[key] for key in self.keys[image] if key in self.drawn}
+            if len(met) > 1:
+                self.left_out[image] = f"it belongs with images of {' and '.join(sorted(met))}"
+        return [image for image in images if image not in self.left_out]
+
+    def assign(self, unit: Sequence[str]) -> None:
+        """Assign a unit to its split, without images that also have keys of another split."""
+        content = sum((_content(image, self.classes) for image in unit), Counter[str]())
+        split = _split_of(unit, self.keys, self.drawn)
+        if not split and any(image in self.train_only for image in unit):
+            split = "train"
+        split = split or _largest_deficit(content, self.totals, self.counts, self.shares)
+        # Images with keys of another split wait: some turn out to belong with two splits.
+        joining = [
+            image
+            for image in unit
+            if {self.drawn.get(key, split) for key in self.keys[image]} == {split}
+        ]
+        for image in joining:
+            self.split_of[image] = split
+            if image not in self.train_only:
+                self.counts[split].update(_content(image, self.classes))
+            for key in self.keys[image]:
+                if key not in self.drawn:
+                    self.drawn[key] = self.new[key] = split
+
+    def leave_out_train_only(self) -> None:
+        """Leave out images without human labels that are not in the train split."""
+        found = self.train_only & self.split_of.keys()
+        for image in sorted(image for image in found if self.split_of[image] != "train"):
+            split = self.split_of.pop(image)
+            reason = f"no person labelled it, and it belongs with images of {split}"
+            self.left_out[image] = reason
 
 
 def _met_since(keys: Mapping[str, Sequence[str]], drawn: Mapping[str, str]) -> dict[str, str]:
@@ -202,7 +241,7 @@ def _order(
     return rarest, hashlib.sha256(f"{seed}:{unit[0]}".encode()).hexdigest()
 
 
-def _emptiest(
+def _largest_deficit(
     content: Counter[str],
     totals: Counter[str],
     counts: Mapping[str, Counter[str]],
