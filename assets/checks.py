@@ -6,7 +6,7 @@ import dagster as dg
 import pandas as pd
 
 from annotation_platform.curation import gates
-from annotation_platform.curation.annotator_pace import Pace
+from annotation_platform.curation.annotator_pace import PaceChanges
 from annotation_platform.curation.drift import Drift
 from annotation_platform.curation.error_bars import release_allowed
 from annotation_platform.images.accepted import accepted_images
@@ -114,7 +114,7 @@ def every_region_usable(human_labels: pd.DataFrame) -> dg.AssetCheckResult:
 @dg.asset_check(asset="annotator_pace")
 def annotators_as_fast_as_before(annotator_pace: pd.DataFrame) -> dg.AssetCheckResult:
     """Every annotator takes as long as in earlier rounds, per annotation and per label."""
-    pace = Pace(annotator_pace)
+    pace = PaceChanges(annotator_pace)
     remedy = (
         "Check their annotations and batch_drift: faster work can be careless; slower work can "
         "come from unclear guidelines or other images."

@@ -25,7 +25,9 @@ def materialized(
     """
     lead, *others = found.tables.items()
     for name, table in reversed(others):
-        shown = metadata({"rows_shown": min(len(table), 5), "preview": result.Rows(table)}, lake)
+        shown = metadata(
+            {"rows_shown": min(len(table), 5), "preview": result.TableRows(table)}, lake
+        )
         yield dg.MaterializeResult(asset_key=name, value=table, metadata=shown)
     version = dg.DataVersion(found.data_version) if found.data_version else None
     yield dg.MaterializeResult(
@@ -46,9 +48,9 @@ def _shown(figure: result.Figure, lake: Lake) -> Any:
     match figure:
         case result.Counts(values):
             return counts(values)
-        case result.Histogram(values):
+        case result.BarChart(values):
             return markdown(_histogram(values))
-        case result.Rows(frame, columns):
+        case result.TableRows(frame, columns):
             return markdown(previews.table_preview(frame, columns=columns))
         case result.Thumbnails(images, labels, ontology):
             preview = previews.images_preview(images, lake.image, labels=labels, ontology=ontology)
@@ -59,7 +61,7 @@ def _shown(figure: result.Figure, lake: Lake) -> Any:
             )
         case result.Findings(findings, truth):
             return markdown(previews.findings_preview(findings, truth, lake.image))
-        case result.Link(url):
+        case result.PageLink(url):
             return dg.MetadataValue.url(url)
         case result.Markdown(text):
             return markdown(text)

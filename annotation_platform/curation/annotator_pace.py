@@ -21,7 +21,7 @@ _FEATURES = {"answer": "seconds per annotation", "label": "seconds per label"}
 
 
 @dataclass(frozen=True)
-class Pace:
+class PaceChanges:
     """The change of pace of each annotator."""
 
     table: Frame[AnnotatorPace]
@@ -55,7 +55,7 @@ def measure_pace(
     *,
     level: float = 0.01,
     least_effect: float = 0.25,
-) -> Pace:
+) -> PaceChanges:
     """Return how the seconds that each annotator takes differ from those of earlier rounds.
 
     Seconds per annotation and per label are compared; one label is added for the time to view the
@@ -89,7 +89,7 @@ def measure_pace(
     sure = holm(np.array([found.p_value for found in compared]), level)
     for row, found, certain in zip(rows, compared, sure.tolist(), strict=True):
         row["drifted"] = certain and found.effect >= least_effect
-    return Pace(AnnotatorPace.from_rows(rows))
+    return PaceChanges(AnnotatorPace.from_rows(rows))
 
 
 def _paces(human_labels: pd.DataFrame) -> pd.DataFrame:

@@ -15,8 +15,8 @@ import pandas as pd
 from annotation_platform.consensus.units import need_columns
 from annotation_platform.curation.certificates import (
     BoolArray,
+    CertificatePlan,
     Certified,
-    Plan,
     Units,
     accepted,
     certify,
@@ -37,7 +37,7 @@ _MODEL = [ModelPredictions.weights_sha256, ModelPredictions.profile, ModelPredic
 
 
 @dataclass(frozen=True)
-class Candidates:
+class AcceptanceCandidates:
     """The images of a round that can be accepted, and the audit that judges them.
 
     Attributes:
@@ -79,7 +79,7 @@ class _Outcome:
 
     round_id: str
     classes: Sequence[str]
-    plan: Plan
+    plan: CertificatePlan
     certified: Certified
     audited: int
     model: Mapping[str, str]
@@ -88,7 +88,7 @@ class _Outcome:
 
 
 def accept_labels(
-    candidates: Candidates,
+    candidates: AcceptanceCandidates,
     *,
     round_id: str,
     policy: AutoAcceptPolicy,
@@ -156,7 +156,7 @@ def _one_model(predictions: pd.DataFrame) -> dict[str, str]:
 
 def _plan(
     batch: Units, policy: AutoAcceptPolicy, *, audit_size: int, rng: np.random.Generator
-) -> Plan:
+) -> CertificatePlan:
     return plan_certificate(
         batch,
         alpha=policy.alpha,

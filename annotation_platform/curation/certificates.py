@@ -55,7 +55,7 @@ class Units:
 
 
 @dataclass(frozen=True)
-class Stage:
+class CertificateStage:
     """A set of classes that can be accepted, and the thresholds to try, strictest first.
 
     A unit with a label of another class, or with more labels than the cap, is not accepted. The
@@ -73,10 +73,10 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Plan:
+class CertificatePlan:
     """The hypotheses and thresholds that an audit will test, fixed before the audit is seen."""
 
-    stages: tuple[Stage, ...]
+    stages: tuple[CertificateStage, ...]
     weak: tuple[int, ...]  # classes for which the audit is too small
     single: bool  # every unit has one label, and at most one error
 
@@ -85,7 +85,7 @@ class Plan:
 class Certified:
     """The lowest threshold that the audit certifies; None if it certifies none."""
 
-    stage: Stage | None
+    stage: CertificateStage | None
     threshold: float | None
     share: float  # of the pool's labels, expected to be accepted
     bounds: FloatArray  # (H,) upper bound of each error at the threshold
@@ -102,7 +102,7 @@ def plan_certificate(
     audit_size: int,
     rng: np.random.Generator,
     class_alpha: float | None = None,
-) -> Plan:
+) -> CertificatePlan:
     """Return the thresholds, caps and first bets for an audit, from units that are not audited.
 
     All choices depend on the pool's confidence and on the errors that its calibrated probabilities
@@ -133,7 +133,7 @@ def plan_certificate(
     known = pool.take(usable)
     classes = tuple(np.flatnonzero(known.labels.sum(axis=0) > 0).tolist())
     if not classes or not audit_size:
-        return Plan((), classes, single)
+        return CertificatePlan((), classes, single)
     audits = rng.integers(0, len(known), (_SIMULATIONS, audit_size))
     errors = rng.poisson(np.maximum(_OVERCONFIDENCE * known.errors, 0.0)).astype(np.float64)
     simulation = _Simulation(replace(known, errors=errors), audits, alpha, class_alpha)
@@ -148,10 +148,10 @@ def plan_certificate(
     further = delta / 2 / max(len(able) - 1, 1)
     parts = [delta] if len(able) == 1 else [delta / 2] + [further] * (len(able) - 1)
     stages = tuple(replace(each, delta=part) for each, part in zip(able, parts, strict=True))
-    return Plan(stages, tuple(sorted(set(classes) - set(stages[0].classes))), single)
+    return CertificatePlan(stages, tuple(sorted(set(classes) - set(stages[0].classes))), single)
 
 
-def certify(plan: Plan, audit: Units, *, growing: bool = False) -> Certified:
+def certify(plan: CertificatePlan, audit: Units, *, growing: bool = False) -> Certified:
     """Return the threshold that the audit certifies.
 
     For each threshold the hypothesis "the error of the accepted units is above alpha" is tested,
@@ -192,7 +192,7 @@ def certify(plan: Plan, audit: Units, *, growing: bool = False) -> Certified:
     )
 
 
-def accepted(stage: Stage, threshold: float, units: Units) -> BoolArray:
+def accepted(stage: CertificateStage, threshold: float, units: Units) -> BoolArray:
     """Return which units a stage accepts at a threshold."""
     return np.asarray(_fits(stage, units) & (units.confidence >= threshold))
 
@@ -216,7 +216,9 @@ def log_wealth(gains: FloatArray, leads: FloatArray, *, worst: float) -> FloatAr
     return np.asarray(np.take_along_axis(growth, best, axis=2)[:, :, 0].cumsum(axis=0))
 
 
-def _hypotheses(stage: Stage, units: Units) -> Iterator[tuple[FloatArray, FloatArray, float]]:
+def _hypotheses(
+    stage: CertificateStage, units: Units
+) -> Iterator[tuple[FloatArray, FloatArray, float]]:
     """Return labels, errors and cap of each class of the stage, and of all classes together."""
     own = len(stage.caps) - 1
     for column, cap in zip(stage.classes[:own], stage.caps[:own].tolist(), strict=True):
@@ -225,7 +227,7 @@ def _hypotheses(stage: Stage, units: Units) -> Iterator[tuple[FloatArray, FloatA
     yield units.labels.sum(axis=1), np.minimum(units.errors.sum(axis=1), cap), cap
 
 
-def _fits(stage: Stage, units: Units) -> BoolArray:
+def _fits(stage: CertificateStage, units: Units) -> BoolArray:
     other_class = np.delete(units.labels, stage.classes, axis=1).sum(axis=1) > 0
     fits = np.isfinite(units.confidence) & ~other_class
     for labels, _, cap in _hypotheses(stage, units):
@@ -233,7 +235,9 @@ def _fits(stage: Stage, units: Units) -> BoolArray:
     return np.asarray(fits, dtype=np.bool_)
 
 
-def _rejected(plan: Plan, stage: Stage, audit: Units, *, growing: bool) -> BoolArray:
+def _rejected(
+    plan: CertificatePlan, stage: CertificateStage, audit: Units, *, growing: bool
+) -> BoolArray:
     """Return for each threshold whether all hypotheses of the stage are rejected."""
     rejected = np.ones(len(stage.thresholds), dtype=bool)
     for number in range(len(stage.caps)):
@@ -243,7 +247,13 @@ def _rejected(plan: Plan, stage: Stage, audit: Units, *, growing: bool) -> BoolA
 
 
 def _evidence(
-    plan: Plan, stage: Stage, number: int, audit: Units, alpha: float, *, growing: bool
+    plan: CertificatePlan,
+    stage: CertificateStage,
+    number: int,
+    audit: Units,
+    alpha: float,
+    *,
+    growing: bool,
 ) -> FloatArray:
     """Return ``(T,)`` evidence against an error above ``alpha``; ``log(1 / delta)`` is enough."""
     labels, errors, cap = list(_hypotheses(stage, audit))[number]
@@ -266,7 +276,9 @@ def _binomial_evidence(
     return np.asarray(-np.log(np.maximum(chance, 1e-300)))
 
 
-def _bounds(plan: Plan, stage: Stage, last: int, audit: Units, *, growing: bool) -> FloatArray:
+def _bounds(
+    plan: CertificatePlan, stage: CertificateStage, last: int, audit: Units, *, growing: bool
+) -> FloatArray:
     """Return, for each hypothesis, the smallest error that the audit excludes at a threshold."""
     at = replace(
         stage, thresholds=stage.thresholds[last : last + 1], leads=stage.leads[:, last : last + 1]
@@ -282,7 +294,7 @@ def _bounds(plan: Plan, stage: Stage, last: int, audit: Units, *, growing: bool)
     return bounds
 
 
-def _nothing(plan: Plan, audit: Units) -> Certified:
+def _nothing(plan: CertificatePlan, audit: Units) -> Certified:
     if not plan.stages:
         return Certified(None, None, 0.0, np.zeros(0), 0, 0, 0)
     first = plan.stages[0]
@@ -301,7 +313,7 @@ class _Simulation:
     alpha: float
     class_alpha: float | None
 
-    def stage(self, classes: tuple[int, ...], delta: float) -> Stage:
+    def stage(self, classes: tuple[int, ...], delta: float) -> CertificateStage:
         """Return the stage of these classes with the caps that accept the largest share."""
         own = classes if self.class_alpha is not None and len(classes) > 1 else ()
         alphas = np.array([self.class_alpha] * len(own) + [self.alpha], dtype=np.float64)
@@ -316,15 +328,17 @@ class _Simulation:
 
     def _with_caps(
         self, classes: tuple[int, ...], delta: float, alphas: FloatArray, caps: FloatArray
-    ) -> tuple[Stage, float]:
+    ) -> tuple[CertificateStage, float]:
         """Return the stage with these caps, and the expected share of accepted labels."""
         pool, nothing = self.pool, np.zeros(0)
-        bare = Stage(classes, delta, alphas, caps, nothing, nothing, nothing, nothing)
+        bare = CertificateStage(classes, delta, alphas, caps, nothing, nothing, nothing, nothing)
         fits = _fits(bare, pool)
         if not fits.any():
             never, none = np.array([np.inf]), np.zeros(len(caps))
             leads = np.zeros((len(caps), 1, len(BETS)))
-            return Stage(classes, delta, alphas, caps, never, np.zeros(1), leads, none), 0.0
+            return CertificateStage(
+                classes, delta, alphas, caps, never, np.zeros(1), leads, none
+            ), 0.0
         thresholds = np.unique(np.quantile(pool.confidence[fits], 1.0 - _SHARES))[::-1]
         inside = fits[:, None] & (pool.confidence[:, None] >= thresholds)
         size = pool.labels.sum(axis=1)

@@ -5,11 +5,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from annotation_platform.consensus.units import need_columns
+from annotation_platform.curation.certificates import BoolArray
 from annotation_platform.errors import TableError
 from annotation_platform.schema.geometry import BOX_COLUMNS, FloatArray
 from annotation_platform.schema.tables import LabelIssues
-
-BoolArray = npt.NDArray[np.bool_]
 
 SURE = 0.95
 """A class of at least this probability counts as possible, whatever the mean of its images.

@@ -32,7 +32,7 @@ _LONGEST_ORIGIN = 200
 
 
 @dataclass(frozen=True)
-class Imported:
+class ImportedRound:
     """The imported labels of a round, and how many images with labels were not accepted."""
 
     labels: Frame[ImportedLabels]
@@ -41,7 +41,7 @@ class Imported:
 
 def imported_labels(
     cleaned: pd.DataFrame, raw: pd.DataFrame, store: ObjectStore, ontology: Ontology
-) -> Imported:
+) -> ImportedRound:
     """Return the labels that the accepted images of a round landed with.
 
     Labels made on an image of the stored size do not change. Labels made on the image before it was
@@ -76,7 +76,7 @@ def imported_labels(
             unused += not problem
             continue
         rows += _rows(image, labels, problem, store, ontology)
-    return Imported(ImportedLabels.from_rows(rows), unused)
+    return ImportedRound(ImportedLabels.from_rows(rows), unused)
 
 
 def turned_upright(boxes: Boxes, orientation: int, *, width: float, height: float) -> Boxes:

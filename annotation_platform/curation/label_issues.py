@@ -14,10 +14,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from annotation_platform.consensus.units import need_columns
+from annotation_platform.curation.certificates import BoolArray
 from annotation_platform.schema.geometry import BOX_COLUMNS, FloatArray, as_boxes, iou_matrix
 from annotation_platform.schema.tables import Conflicts, ConsensusLabels, LabelIssues, records
-
-BoolArray = npt.NDArray[np.bool_]
 
 SAME = 0.5
 """Least IoU of two boxes of the same object."""

@@ -5,7 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from annotation_platform.curation.auto_accept import AutoAccepted, Candidates, accept_labels
+from annotation_platform.curation.auto_accept import (
+    AcceptanceCandidates,
+    AutoAccepted,
+    accept_labels,
+)
 from annotation_platform.curation.gates import OPEN_DECISIONS
 from annotation_platform.curation.reaudits import Reaudit, judge_certificates
 from annotation_platform.curation.units import Audit
@@ -13,7 +17,7 @@ from annotation_platform.images.accepted import accepted_images
 from annotation_platform.images.embedding import ImageEmbedder, features_for
 from annotation_platform.labeling.round_decisions import cancelled_rounds
 from annotation_platform.pipeline.context import RoundContext
-from annotation_platform.pipeline.result import Counts, Result, Rows, Thumbnails
+from annotation_platform.pipeline.result import Counts, Result, TableRows, Thumbnails
 from annotation_platform.schema.rounds import round_number
 from annotation_platform.schema.tables import (
     AuditFrame,
@@ -85,11 +89,11 @@ def auto_accept(context: RoundContext, inputs: AcceptInputs) -> AutoAccept:
             "automated_share": float(overall["share"].sum()) if found.granted else 0.0,
             "minutes_saved": found.seconds_saved / 60,
             "refused_because": " ".join(overall["reason"]) or "",
-            "certificate": Rows(found.certificates, _CERTIFICATE),
+            "certificate": TableRows(found.certificates, _CERTIFICATE),
             "held": Counts(pd.Series(found.held.values(), dtype="str")),
             "seen_again_next": len(found.seen_again),
             "contradicted": int(reaudits["contradicted"].sum()),
-            "seen_again": Rows(
+            "seen_again": TableRows(
                 reaudits, ["certified_round", "images", "labels", "errors", "contradicted"]
             ),
             "preview": Thumbnails(shown, found.labels, context.policy.ontology),
@@ -142,7 +146,7 @@ def _accept(context: RoundContext, inputs: AcceptInputs) -> AutoAccepted:
     features["look"] = vectors.set_index("image_id")["vector"]
     labels = Audit(audit, _valid_labels(inputs.reviewed_labels, audit))
     return accept_labels(
-        Candidates(predictions, remaining.tolist(), labels, features),
+        AcceptanceCandidates(predictions, remaining.tolist(), labels, features),
         round_id=round_id,
         policy=policy.auto_accept,
         seconds_per_image=_seconds_per_image(inputs.human_labels),

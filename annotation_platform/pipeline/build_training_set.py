@@ -7,7 +7,7 @@ import pandas as pd
 from annotation_platform.curation import training_set
 from annotation_platform.labeling.round_decisions import cancelled_rounds
 from annotation_platform.pipeline.context import RoundContext
-from annotation_platform.pipeline.result import Counts, Histogram, Result, Thumbnails
+from annotation_platform.pipeline.result import BarChart, Counts, Result, Thumbnails
 from annotation_platform.schema.shapes import AREAS
 from annotation_platform.schema.tables import LabelTasks, TrainingSet
 from annotation_platform.schema.tables.shared import Split
@@ -44,7 +44,7 @@ def build_training_set(context: RoundContext) -> TrainingSetBuilt:
             "boxes": int(built.labels[TrainingSet.shape].isin(AREAS).sum()),
             "test_images": int((images[TrainingSet.split] == Split.TEST).sum()),
             "splits": Counts(images[TrainingSet.split]),
-            "classes": Histogram(built.labels[TrainingSet.class_name].dropna()),
+            "classes": BarChart(built.labels[TrainingSet.class_name].dropna()),
             "origins": Counts(built.labels[TrainingSet.origin]),
             "rounds": built.rounds,
             "held_rounds": built.held,

@@ -7,7 +7,7 @@ import pandas as pd
 from annotation_platform.images.cleaning import clean_round
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.earlier import earlier_rounds
-from annotation_platform.pipeline.result import Histogram, Quarantined, Result, Rows, Thumbnails
+from annotation_platform.pipeline.result import BarChart, Quarantined, Result, TableRows, Thumbnails
 from annotation_platform.schema.tables import CleanedImages
 from annotation_platform.schema.tables.shared import Outcome
 
@@ -39,8 +39,10 @@ def clean(context: RoundContext, raw_images: pd.DataFrame) -> Cleaned:
             "accepted": len(accepted),
             "duplicates": int((outcome == Outcome.DUPLICATE).sum()),
             "quarantined": len(quarantined),
-            "reasons": Histogram(rejected[CleanedImages.reason].str.split(":").str[0]),
-            "not_accepted": Rows(rejected, ["source_key", "outcome", "reason", "duplicate_of"]),
+            "reasons": BarChart(rejected[CleanedImages.reason].str.split(":").str[0]),
+            "not_accepted": TableRows(
+                rejected, ["source_key", "outcome", "reason", "duplicate_of"]
+            ),
             "quarantine": Quarantined(quarantined),
             "preview": Thumbnails(accepted),
         },

@@ -8,12 +8,12 @@ from annotation_platform.images.accepted import accepted_images
 from annotation_platform.labeling.backends.protocol import LabelingBackend
 from annotation_platform.labeling.rounds import collected_annotations
 from annotation_platform.pipeline.context import RoundContext
-from annotation_platform.pipeline.result import Counts, Histogram, Result, Rows, Thumbnails
+from annotation_platform.pipeline.result import BarChart, Counts, Result, TableRows, Thumbnails
 from annotation_platform.schema.tables import HumanLabels, RoundTasks
 
 
 @dataclass(frozen=True, kw_only=True)
-class Collected(Result):
+class AnnotationsCollected(Result):
     """The labels of the counted annotations, all annotations, and the state of each task."""
 
     human_labels: pd.DataFrame
@@ -23,7 +23,7 @@ class Collected(Result):
 
 def collect_annotations(
     context: RoundContext, label_tasks: pd.DataFrame, labeling: LabelingBackend
-) -> Collected:
+) -> AnnotationsCollected:
     """Write new annotations into the ledger, and return the ledger's contents for the round.
 
     Raises:
@@ -35,7 +35,7 @@ def collect_annotations(
     labels = found.labels
     annotations = labels.drop_duplicates(HumanLabels.annotation_id)
     images = accepted_images(context.tables).merge(label_tasks[["image_id"]].drop_duplicates())
-    return Collected(
+    return AnnotationsCollected(
         human_labels=labels,
         annotations=found.annotations,
         round_tasks=found.tasks,
@@ -47,11 +47,11 @@ def collect_annotations(
             "surplus_annotations": found.surplus,
             "tasks": Counts(found.tasks[RoundTasks.state]),
             "unusable_regions": int(annotations[HumanLabels.refused_regions].sum()),
-            "noticed": Rows(
+            "noticed": TableRows(
                 annotations[annotations[HumanLabels.problems] != ""], ["annotation_id", "problems"]
             ),
             "minutes_of_work": found.minutes,
-            "classes": Histogram(labels[HumanLabels.class_name].dropna()),
+            "classes": BarChart(labels[HumanLabels.class_name].dropna()),
             "preview": Thumbnails(images, labels, context.policy.ontology),
         },
     )

@@ -40,7 +40,3 @@ class RoundContext:
     def before(self, table: type[Table]) -> list[str]:
         """Return the rounds before this one that have a table, in order."""
         return [key for key in self.tables.rounds(table) if key < self.round_id]
-
-    def until_now(self, table: type[Table]) -> list[str]:
-        """Return the rounds up to this one that have a table, in order."""
-        return [key for key in self.tables.rounds(table) if key <= self.round_id]

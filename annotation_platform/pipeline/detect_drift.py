@@ -18,7 +18,7 @@ from annotation_platform.pipeline.held_out import (
     reference_images,
     rows_of,
 )
-from annotation_platform.pipeline.result import Result, Rows, Thumbnails
+from annotation_platform.pipeline.result import Result, TableRows, Thumbnails
 from annotation_platform.schema.rounds import round_number
 from annotation_platform.schema.tables import CleanedImages
 from annotation_platform.schema.tables.shared import Outcome
@@ -61,8 +61,8 @@ def detect_drift(
             "odd_images": len(drift.outliers),
             "held_out_images_predicted": len(held_out.images),
             **{f"effect_{name}": float(effect) for name, effect in effects.items()},
-            "features": Rows(drift.features, ["feature", "effect", "p_value", "detail"]),
-            "why_odd": Rows(drift.outliers, ["image_id", "distance", "why"]),
+            "features": TableRows(drift.features, ["feature", "effect", "p_value", "detail"]),
+            "why_odd": TableRows(drift.outliers, ["image_id", "distance", "why"]),
             "preview": Thumbnails(shown, model_predictions),
         },
     )

@@ -8,7 +8,7 @@ from annotation_platform.images.embedding import features_for
 from annotation_platform.models.embedder import embedder_for
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.pipeline.context import RoundContext
-from annotation_platform.pipeline.result import Result, Rows
+from annotation_platform.pipeline.result import Result, TableRows
 from annotation_platform.schema.tables import CleanedImages
 from annotation_platform.schema.tables.shared import Outcome
 
@@ -33,6 +33,6 @@ def embed(context: RoundContext, cleaned_images: pd.DataFrame, models: ModelRegi
         figures={
             "images": len(vectors),
             "embedder": embedder.name,
-            "preview": Rows(vectors, ["image_id", "embedder"]),
+            "preview": TableRows(vectors, ["image_id", "embedder"]),
         },
     )

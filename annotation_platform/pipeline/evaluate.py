@@ -13,7 +13,14 @@ from annotation_platform.models.evaluation.learning_curves import learning_histo
 from annotation_platform.models.loop import EvaluatedRound, evaluate_round
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.pipeline.context import RoundContext
-from annotation_platform.pipeline.result import Counts, Figure, Findings, Markdown, Result, Rows
+from annotation_platform.pipeline.result import (
+    Counts,
+    Figure,
+    Findings,
+    Markdown,
+    Result,
+    TableRows,
+)
 from annotation_platform.schema.tables import (
     ConsensusLabels,
     HumanLabels,
@@ -79,8 +86,8 @@ def evaluate(
             **_choice_figures(evaluated),
             **_analysis_figures(analysis, training_set),
             **_agreement_figures(agreement, context),
-            "more_images_help": Rows(_expected_gains(context, analysis.slices)),
-            "preview": Rows(
+            "more_images_help": TableRows(_expected_gains(context, analysis.slices)),
+            "preview": TableRows(
                 evaluated.table, ["dataset_tag", "test_images", "map50", "promoted_map50"]
             ),
         },
@@ -114,7 +121,7 @@ def _choice_figures(evaluated: EvaluatedRound) -> dict[str, Figure]:
         **{name: float(row[name]) for name in numbers},
         "classifier_promoted": bool(row["classifier_promoted"]),
         "classifier_reason": Markdown(str(row["classifier_reason"])),
-        "choices": Rows(evaluated.choices.figures, shown),
+        "choices": TableRows(evaluated.choices.figures, shown),
     }
 
 
@@ -123,7 +130,7 @@ def _analysis_figures(analysis: ErrorAnalysis, training_set: pd.DataFrame) -> di
     test = training_set[training_set[TrainingSet.split] == Split.TEST]
     return {
         "weak_slices": int(analysis.slices[ModelSlices.weak].sum()),
-        "weakest_slices": Rows(analysis.slices, shown),
+        "weakest_slices": TableRows(analysis.slices, shown),
         "findings": Counts(analysis.findings[ModelFindings.kind]),
         "worst_findings": Findings(analysis.findings, test),
         "missed_in_training": len(analysis.missed),

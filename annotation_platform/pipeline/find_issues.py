@@ -19,7 +19,7 @@ from annotation_platform.pipeline.held_out import (
     of_ontology,
     rows_of,
 )
-from annotation_platform.pipeline.result import Counts, Result, Rows, Thumbnails
+from annotation_platform.pipeline.result import Counts, Result, TableRows, Thumbnails
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import AREAS
 from annotation_platform.schema.tables import Frame, LabelIssues, TrainingSet
@@ -60,7 +60,7 @@ def find_issues(context: RoundContext, inputs: IssueInputs) -> IssuesFound:
             "images": issues["image_id"].nunique(),
             "images_expected_to_hold_an_error": float(found.risk.sum()),
             "kinds": Counts(issues["kind"]),
-            "worst": Rows(issues, ["image_id", "kind", "score", "suggestion"]),
+            "worst": TableRows(issues, ["image_id", "kind", "score", "suggestion"]),
             "preview": Thumbnails(worst, consensus, context.policy.ontology),
         },
     )

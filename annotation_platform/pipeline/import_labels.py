@@ -6,7 +6,7 @@ import pandas as pd
 
 from annotation_platform.curation import imported
 from annotation_platform.pipeline.context import RoundContext
-from annotation_platform.pipeline.result import Counts, Histogram, Result, Rows, Thumbnails
+from annotation_platform.pipeline.result import BarChart, Counts, Result, TableRows, Thumbnails
 from annotation_platform.schema.tables import CleanedImages, ImportedLabels
 from annotation_platform.schema.tables.shared import Outcome
 
@@ -38,8 +38,8 @@ def import_labels(
             "refused_images": refused["image_id"].nunique(),
             "unused_images": found.unused,
             "origins": Counts(usable.drop_duplicates("image_id")["origin"]),
-            "classes": Histogram(usable["class_name"].dropna()),
-            "refused": Rows(refused, ["image_id", "class_name", "origin", "problem"]),
+            "classes": BarChart(usable["class_name"].dropna()),
+            "refused": TableRows(refused, ["image_id", "class_name", "origin", "problem"]),
             "preview": Thumbnails(shown, usable, ontology),
         },
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from annotation_platform.pipeline.context import RoundContext
-from annotation_platform.pipeline.result import Result, Rows
+from annotation_platform.pipeline.result import Result, TableRows
 
 _SHOWN = ["source_key", "image_id", "byte_size", "source", "licence", "problem"]
 
@@ -27,6 +27,6 @@ def ingest(context: RoundContext) -> Ingested:
             "objects": len(raw),
             "bytes": int(raw["byte_size"].sum()),
             "unreadable": int(raw["image_id"].isna().sum()),
-            "preview": Rows(raw, _SHOWN),
+            "preview": TableRows(raw, _SHOWN),
         },
     )

@@ -14,7 +14,7 @@ from annotation_platform.curation.imported import PEOPLE
 from annotation_platform.images.accepted import accepted_images
 from annotation_platform.labeling.review_sampling import SAMPLE, disputed_images, review_sample
 from annotation_platform.pipeline.context import RoundContext
-from annotation_platform.pipeline.result import Result, Rows
+from annotation_platform.pipeline.result import Result, TableRows
 from annotation_platform.schema.tables import (
     Certificates,
     ConsensusLabels,
@@ -58,7 +58,7 @@ def measure_errors(context: RoundContext, training_set: pd.DataFrame) -> ErrorsM
             "audited_labels": int(overall["audited"].sum()),
             **{str(name): float(value) for name, value in means.items()},
             "unread_samples": measured.unread,
-            "preview": Rows(bars, shown),
+            "preview": TableRows(bars, shown),
         },
     )
 

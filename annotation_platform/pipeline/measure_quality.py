@@ -13,7 +13,7 @@ from annotation_platform.labeling.backends.protocol import LabelingBackend
 from annotation_platform.labeling.qualification import qualify
 from annotation_platform.labeling.tasks import shown_proposals
 from annotation_platform.pipeline.context import RoundContext
-from annotation_platform.pipeline.result import Counts, Result, Rows
+from annotation_platform.pipeline.result import Counts, Result, TableRows
 from annotation_platform.schema.tables import AnnotatorQuality, HumanLabels
 
 _PACE_ROUNDS = 3
@@ -73,11 +73,11 @@ def measure_quality(
             "waved_through_low": accepted_unchanged.low,
             "waved_through_high": accepted_unchanged.high,
             "odd_annotations": Counts(anomalies["kind"]),
-            "odd": Rows(anomalies, ["kind", "annotation_id", "detail"]),
+            "odd": TableRows(anomalies, ["kind", "annotation_id", "detail"]),
             "pace": pace.sentence,
             "changed_pace": len(pace.changed),
-            "flags": Rows(flagged, ["annotator", "quality", "gold_quality", "flags"]),
-            "preview": Rows(measured),
+            "flags": TableRows(flagged, ["annotator", "quality", "gold_quality", "flags"]),
+            "preview": TableRows(measured),
         },
     )
 

@@ -9,7 +9,7 @@ from annotation_platform.labeling.tasks import shown_proposals
 from annotation_platform.models.predictions import propose
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.pipeline.context import RoundContext
-from annotation_platform.pipeline.result import Histogram, Result, Thumbnails
+from annotation_platform.pipeline.result import BarChart, Result, Thumbnails
 from annotation_platform.pipeline.unasked import unasked_images
 from annotation_platform.schema.tables import PredictedImages
 
@@ -58,7 +58,7 @@ def predict(context: RoundContext, models: ModelRegistry) -> Predicted:
             "seconds": float(predicted[PredictedImages.seconds].sum()),
             "model": output.model,
             "scores": output.scores,
-            "classes": Histogram(shown["class_name"]),
+            "classes": BarChart(shown["class_name"]),
             "preview": Thumbnails(pool, shown, policy.ontology),
         },
     )

@@ -11,7 +11,7 @@ from annotation_platform.errors import NotReadyError
 from annotation_platform.governance.audit_log.recording import record_policy, record_release
 from annotation_platform.governance.erasure.record import refuse_meanwhile
 from annotation_platform.pipeline.context import RoundContext
-from annotation_platform.pipeline.result import Figure, Markdown, Result, Rows
+from annotation_platform.pipeline.result import Figure, Markdown, Result, TableRows
 from annotation_platform.provenance.rebuilding.inputs import keep_inputs
 from annotation_platform.schema.shapes import AREAS
 from annotation_platform.schema.tables import (
@@ -24,13 +24,12 @@ from annotation_platform.schema.tables import (
 )
 from annotation_platform.schema.tables.shared import Split
 from annotation_platform.versioning.manifest import LabelError
-from annotation_platform.versioning.publisher import Published as PublishedVersion
-from annotation_platform.versioning.publisher import publish_version
+from annotation_platform.versioning.publisher import Published, publish_version
 from annotation_platform.versioning.store import VersionStore, image_source
 
 
 @dataclass(frozen=True, kw_only=True)
-class Published(Result):
+class VersionPublished(Result):
     """The version of a round."""
 
     dataset_version: pd.DataFrame
@@ -42,7 +41,7 @@ def publish(
     training_rounds: pd.DataFrame,
     error_bars: pd.DataFrame,
     versions: VersionStore,
-) -> Published:
+) -> VersionPublished:
     """Publish the training set and return the round's ``dataset_version`` row.
 
     Content that is already published makes no new version; the row names the existing one.
@@ -86,7 +85,7 @@ def publish(
     )
     row = _version_row(round_id, training_set, published)
     record_release(round_id, row, lake, now=now)
-    return Published(
+    return VersionPublished(
         dataset_version=DatasetVersions.from_rows([row]),
         data_version=published.folder_md5,
         figures=_figures(row, published, versions),
@@ -94,7 +93,7 @@ def publish(
 
 
 def _figures(
-    row: dict[str, Any], published: PublishedVersion, versions: VersionStore
+    row: dict[str, Any], published: Published, versions: VersionStore
 ) -> dict[str, Figure]:
     """Return the figures of a version: its size, its name, and how to get it."""
     return {
@@ -107,7 +106,7 @@ def _figures(
             f"```\ngit clone {versions.shown} dataset && cd dataset\n"
             f"git checkout {published.tag} && dvc pull\n```"
         ),
-        "preview": Rows(pd.DataFrame([row]), ["version", "images", "boxes", "new_version"]),
+        "preview": TableRows(pd.DataFrame([row]), ["version", "images", "boxes", "new_version"]),
     }
 
 
@@ -126,9 +125,7 @@ def _weights(
     return sorted(weights - {""})
 
 
-def _version_row(
-    round_id: str, training_set: pd.DataFrame, published: PublishedVersion
-) -> dict[str, Any]:
+def _version_row(round_id: str, training_set: pd.DataFrame, published: Published) -> dict[str, Any]:
     images = training_set.drop_duplicates(TrainingSet.image_id)
     splits = images[TrainingSet.split].value_counts()
     return {

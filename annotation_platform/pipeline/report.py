@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from annotation_platform.pipeline.context import RoundContext
-from annotation_platform.pipeline.result import Result, Rows
+from annotation_platform.pipeline.result import Result, TableRows
 from annotation_platform.reporting.round_report import report_round
 
 
@@ -25,6 +25,6 @@ def report(context: RoundContext) -> Reported:
         figures={
             **{str(name): float(row[name]) for name in table.columns[1:-1]},
             "version": str(row["version"]),
-            "preview": Rows(table, ["accepted", "tasks", "annotations", "version"]),
+            "preview": TableRows(table, ["accepted", "tasks", "annotations", "version"]),
         },
     )

@@ -12,7 +12,7 @@ from annotation_platform.labeling.skills import Skills
 from annotation_platform.models.known_classes import ClassCoverage
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.pipeline.context import RoundContext
-from annotation_platform.pipeline.result import Counts, Link, Result, Rows
+from annotation_platform.pipeline.result import Counts, PageLink, Result, TableRows
 from annotation_platform.schema.tables import LabelTasks
 from annotation_platform.schema.tables.shared import Purpose
 
@@ -64,8 +64,8 @@ def request_annotations(
             "unassigned": len(tasks) - len(assigned),
             "missing_expertise": Counts(_missing_expertise(tasks, context)),
             "by_assignee": Counts(assigned),
-            "preview": Rows(tasks, ["image_id", "place", "backend", "backend_task"]),
-            **({"annotation_here": Link(url)} if url else {}),
+            "preview": TableRows(tasks, ["image_id", "place", "backend", "backend_task"]),
+            **({"annotation_here": PageLink(url)} if url else {}),
         },
     )
 

@@ -8,13 +8,13 @@ from annotation_platform.consensus.agreement_tables import agreement, agreement_
 from annotation_platform.images.accepted import accepted_images
 from annotation_platform.labeling.snapshots import record_consensus
 from annotation_platform.pipeline.context import RoundContext
-from annotation_platform.pipeline.result import Counts, Histogram, Result, Rows, Thumbnails
+from annotation_platform.pipeline.result import BarChart, Counts, Result, TableRows, Thumbnails
 from annotation_platform.provenance.rebuilding.recipes import resolve_round
 from annotation_platform.schema.tables import Conflicts, ConsensusLabels
 
 
 @dataclass(frozen=True, kw_only=True)
-class Resolved(Result):
+class ConsensusResolved(Result):
     """The resolved labels of a round, and the conflicts between its annotations."""
 
     consensus_labels: pd.DataFrame
@@ -23,7 +23,7 @@ class Resolved(Result):
 
 def resolve(
     context: RoundContext, human_labels: pd.DataFrame, annotator_quality: pd.DataFrame
-) -> Resolved:
+) -> ConsensusResolved:
     """Resolve the annotations of the round, and record the lineage of the labels."""
     policy = context.policy.consensus
     consensus = resolve_round(
@@ -43,7 +43,7 @@ def resolve(
     )
     together = agreement(human_labels)
     labels, conflicts = consensus.labels, consensus.conflicts
-    return Resolved(
+    return ConsensusResolved(
         consensus_labels=labels,
         conflicts=conflicts,
         figures={
@@ -56,13 +56,13 @@ def resolve(
             "mean_iou": together.mean_iou,
             "krippendorff_alpha": together.alpha,
             "class_alpha": together.class_alpha,
-            "agreement_by_class": Rows(agreement_by_class(human_labels)),
+            "agreement_by_class": TableRows(agreement_by_class(human_labels)),
             "disputed_labels": consensus.disputed,
             "rejected_objects": consensus.rejected,
             "classes_by": f"{consensus.method}: {consensus.reason}",
             "conflicts": Counts(conflicts[Conflicts.kind]),
             "unsettled_conflicts": int((~conflicts[Conflicts.settled]).sum()),
-            "classes": Histogram(labels[ConsensusLabels.class_name].dropna()),
+            "classes": BarChart(labels[ConsensusLabels.class_name].dropna()),
         },
     )
 

@@ -17,14 +17,14 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Histogram:
+class BarChart:
     """How often each value occurs, drawn as bars."""
 
     values: "pd.Series[str]"
 
 
 @dataclass(frozen=True)
-class Rows:
+class TableRows:
     """The first rows of a table; without ``columns`` all of its columns."""
 
     frame: pd.DataFrame
@@ -62,7 +62,7 @@ class Findings:
 
 
 @dataclass(frozen=True)
-class Link:
+class PageLink:
     """The address of a page."""
 
     url: str
@@ -83,12 +83,12 @@ Figure: TypeAlias = (
     | Mapping[str, object]
     | Sequence[str]
     | Counts
-    | Histogram
-    | Rows
+    | BarChart
+    | TableRows
     | Thumbnails
     | Quarantined
     | Findings
-    | Link
+    | PageLink
     | Markdown
     | None
 )

@@ -14,7 +14,7 @@ from annotation_platform.labeling.backends.protocol import LabelingBackend, Subm
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.request_annotations import shown_images
-from annotation_platform.pipeline.result import Counts, Link, Result, Rows, Thumbnails
+from annotation_platform.pipeline.result import Counts, PageLink, Result, TableRows, Thumbnails
 from annotation_platform.schema.tables import (
     LabelIssues,
     ReviewedLabels,
@@ -71,9 +71,9 @@ def request_reviews(
             "images": len(tasks),
             "asked": int((tasks[ReviewTasks.backend] != "").sum()),
             "kinds": Counts(tasks[ReviewTasks.kinds].str.split(", ").explode()),
-            "reasons": Rows(tasks, ["image_id", "kinds", "reasons"]),
+            "reasons": TableRows(tasks, ["image_id", "kinds", "reasons"]),
             "preview": Thumbnails(shown, consensus, context.policy.ontology),
-            **({"review_here": Link(url)} if url else {}),
+            **({"review_here": PageLink(url)} if url else {}),
         },
     )
 
@@ -131,7 +131,7 @@ def decide_reviews(
             "held_out_images": len(held),
             "decisions": Counts(images[ReviewedLabels.decision]),
             **({} if errors is None else _error_figures(errors)),
-            "held_out": Rows(held, ["image_id", "decision", "comment"]),
+            "held_out": TableRows(held, ["image_id", "decision", "comment"]),
             "preview": Thumbnails(reviewed, labels, context.policy.ontology),
         },
     )

@@ -12,7 +12,7 @@ from annotation_platform.models.embedder import embedder_for
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.predict import selectable_images
-from annotation_platform.pipeline.result import Counts, Result, Rows
+from annotation_platform.pipeline.result import Counts, Result, TableRows
 from annotation_platform.policy import SelectionPolicy
 from annotation_platform.schema.tables import (
     AuditFrame,
@@ -53,7 +53,7 @@ def select(
             "pinned_but_not_in_the_pool": list(selection.overridden_elsewhere)[:50],
             "without_vector": len(selection.without_vector),
             "proposals_without_score": selection.unscored_predictions,
-            "preview": Rows(selected, ["rank", "image_id", "rule", "reason"]),
+            "preview": TableRows(selected, ["rank", "image_id", "rule", "reason"]),
         },
     )
 

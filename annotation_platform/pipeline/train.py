@@ -8,7 +8,7 @@ from annotation_platform.models.evaluation.findings import image_weights
 from annotation_platform.models.loop import train_round
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.pipeline.context import RoundContext
-from annotation_platform.pipeline.result import Result, Rows
+from annotation_platform.pipeline.result import Result, TableRows
 from annotation_platform.schema.tables import MissedByModel
 
 _SHOWN = ["dataset_tag", "weights_sha256", "classifier_sha256", "started_from"]
@@ -57,6 +57,6 @@ def train(
             "choice_error_before": float(row["choice_error_before"]),
             "choice_error": float(row["choice_error"]),
             "dataset_tag": str(row["dataset_tag"]),
-            "preview": Rows(trained, _SHOWN),
+            "preview": TableRows(trained, _SHOWN),
         },
     )

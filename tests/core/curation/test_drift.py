@@ -29,7 +29,7 @@ def drawn(
     rows = [
         (image_id, str(kind), 1.0)
         for image_id in ids
-        # What stands in one image goes together.
+        # Objects of one image are correlated.
         for kind in rng.choice(
             CLASSES, p=rng.dirichlet(np.array(shares) * 4), size=rng.poisson(objects)
         )

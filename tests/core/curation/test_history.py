@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from annotation_platform.curation.history import LEGAL, STAYS, Event, in_order, require_legal
+from annotation_platform.curation.history import LEGAL, STAYS, ImageEvent, in_order, require_legal
 from annotation_platform.errors import DataError
 
 IMAGE = "ab" * 32
@@ -16,7 +16,7 @@ def events(*steps, round_id="round-0001"):
     """Events from ``state`` (no time known), or ``(state, minute)``."""
     pairs = [(step, None) if isinstance(step, str) else step for step in steps]
     return [
-        Event(state, None if minute is None else at(minute), round_id, "", f"{state} {minute}")
+        ImageEvent(state, None if minute is None else at(minute), round_id, "", f"{state} {minute}")
         for state, minute in pairs
     ]
 
@@ -56,7 +56,7 @@ PUBLISHED = [*ARRIVED, *events(("queued", 0), ("answered", 1), "consensus", ("ex
             [
                 *events("landed", "clean", "imported", ("queued", 0), ("left", 1), ("exported", 2)),
             ],
-            id="labels came along, and nobody answered",
+            id="imported labels without annotations",
         ),
         pytest.param(
             [
@@ -173,7 +173,7 @@ def test_what_has_no_time_stands_as_early_as_what_it_rests_on_allows():
         "landed", "clean", "queued", "answered", "answered", "consensus", "in review", "answered",
         "reviewed",
     ]  # fmt: skip
-    # Merged anew: the review that became needless is behind its asking, not behind version one.
+    # Merged again: the obsolete review follows its request, not version one.
     again = [*PUBLISHED, *events(("answered", 6), ("in review", 7), "reviewed", ("exported", 8))]
     assert states(in_order(again))[4:] == [
         "consensus", "exported", "answered", "in review", "reviewed", "exported"
@@ -183,7 +183,7 @@ def test_what_has_no_time_stands_as_early_as_what_it_rests_on_allows():
 
 def test_what_was_accepted_stands_behind_what_led_to_its_round():
     left = [*ARRIVED, *events(("queued", 0), ("left", 4))]
-    accepted = Event("accepted", None, "round-0002", "", "", not_before=at(5))
+    accepted = ImageEvent("accepted", None, "round-0002", "", "", not_before=at(5))
     exported = events(("exported", 9), round_id="round-0002")
     path = in_order([*exported, accepted, *left])
     assert states(path) == ["landed", "clean", "queued", "left", "accepted", "exported"]
@@ -211,34 +211,34 @@ def test_a_version_of_the_same_second_comes_after_what_it_rests_on():
 
 @st.composite
 def walks(draw):
-    """A legal history: two rounds that go their own ways, told as they happen."""
-    told = events("landed", "clean")
-    stands = {"round-0001": "clean", "round-0002": "clean"}
+    """A legal history of two independent rounds, in the order of its events."""
+    happened = events("landed", "clean")
+    current = {"round-0001": "clean", "round-0002": "clean"}
     back = {}
     for minute in range(draw(st.integers(0, 25))):
-        key = draw(st.sampled_from(sorted(stands)))
-        here = stands[key]
+        key = draw(st.sampled_from(sorted(current)))
+        here = current[key]
         state = draw(st.sampled_from(sorted((LEGAL[here] | STAYS.get(here, set())) - {"imported"})))
         arrives = state in ("landed", "clean", "duplicate", "quarantined")
-        told += events(state if arrives else (state, minute), round_id=key)
+        happened += events(state if arrives else (state, minute), round_id=key)
         if here in ("left", "cancelled") and state == "answered":
             back[key] = "answered" if "answered" in LEGAL[back[key]] else back[key]
         elif state == "reopened":
-            stands[key] = back[key]
+            current[key] = back[key]
         elif not arrives and state in LEGAL[here]:
             if state in ("left", "cancelled") and here not in ("left", "cancelled"):
                 back[key] = here
-            stands[key] = state
-    return told
+            current[key] = state
+    return happened
 
 
 @given(walks(), st.randoms(use_true_random=False))
 def test_any_beginning_of_a_legal_history_is_legal_and_the_order_given_does_not_matter(
-    told, random
+    happened, random
 ):
-    ordered = in_order(told)
+    ordered = in_order(happened)
     for length in range(len(ordered) + 1):
         require_legal(IMAGE, ordered[:length])
-    shuffled = list(told)
+    shuffled = list(happened)
     random.shuffle(shuffled)
     assert in_order(shuffled) == ordered
