@@ -5,10 +5,10 @@ Places and secrets are not here but in ``settings.py``.
 
 import hashlib
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -18,7 +18,29 @@ from annotation_platform.schema.ontology import Ontology
 
 
 class _Policy(BaseModel):
+    """A section of the policy; files of earlier releases may use other names."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    earlier_keys: ClassVar[Mapping[str, str]] = {}
+    """Keys of earlier releases, each with its key of today."""
+
+    earlier_values: ClassVar[Mapping[tuple[str, str], str]] = {}
+    """Values of earlier releases by key (of today) and value, each with its value of today."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_earlier_names(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        read: dict[Any, Any] = {}
+        for given, value in data.items():
+            key = cls.earlier_keys.get(given, given)
+            if key in read:
+                raise ValueError(f"{key} is given twice, also under its earlier name")
+            is_text = isinstance(value, str)
+            read[key] = cls.earlier_values.get((key, value), value) if is_text else value
+        return read
 
 
 MetadataField = Literal["source", "captured_at", "geo", "device", "licence", "consent"]
@@ -82,6 +104,7 @@ class SelectionPolicy(_Policy):
     audit_share: float = Field(default=0.1, ge=0, le=1)
     outliers: Literal["keep", "drop", "mine"] = "keep"
     embedder: Literal["image", "model"] = "image"
+    earlier_values = {("embedder", "picture"): "image"}
 
     @model_validator(mode="after")
     def _shares_fit(self) -> "SelectionPolicy":
@@ -102,6 +125,13 @@ class LabelingPolicy(_Policy):
     somebody deleted where people label is made again, unless it was answered. ``backends`` shares
     new tasks out between ``label-studio`` and ``handoff``, packages for a vendor.
     """
+
+    earlier_keys = {
+        "answers_per_task": "annotations_per_task",
+        "answers_by_class": "annotations_by_class",
+        "most_answers": "most_annotations",
+        "qualify_answers": "qualify_annotations",
+    }
 
     annotations_per_task: int = Field(default=1, ge=1, le=25)
     annotations_by_class: dict[str, int] = Field(default={})

@@ -43,7 +43,7 @@ from annotation_platform.policy import Policy
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.tables import TrainingSet
 from annotation_platform.storage.table_files import parquet_bytes
-from annotation_platform.versioning.publisher import publish_version
+from annotation_platform.versioning.publisher import VersionInputs, publish_version
 from annotation_platform.versioning.registry import list_versions, make_registry
 from annotation_platform.versioning.remote import DvcRemote, folder_object
 
@@ -80,13 +80,14 @@ def publish(root, table):
     """Publish a training set that lies in a Parquet file."""
     return publish_version(
         root / "registry",
+        VersionInputs(
+            training_set=pd.read_parquet(table),
+            ontology=ONTOLOGY,
+            params_text=PARAMS,
+            policy_digest="b" * 64,
+            rounds={"round-0001": "a" * 64},
+        ),
         remote_url=str(root / "remote"),
-        training_set=pd.read_parquet(table),
-        ontology=ONTOLOGY,
-        params_text=PARAMS,
-        rounds={"round-0001": "a" * 64},
-        policy_digest="b" * 64,
-        weights=[],
         source_root=root / "source",
         image_path=lambda image, extension: root / "lake" / f"{image}.{extension}",
         now=datetime(2026, 1, 1, tzinfo=UTC),

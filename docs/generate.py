@@ -5,7 +5,7 @@
 ``tests/core/test_reference.py`` says when it has to be run again.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import typer
@@ -46,18 +46,29 @@ def pages() -> dict[str, str]:
 def _tables() -> Iterator[str]:
     yield "# Tables\n"
     yield (
-        "Each lies in the lake as `tables/<name>/<round>.parquet` and is checked on every write, "
+        "Each is in the lake as `tables/<name>/<round>.parquet` and is checked on every write, "
         "and where it is read as it is now. `annotation-platform catalog query` reads them "
         "in SQL.\n"
     )
     for name, table in TABLES.items():
-        yield f"## {name}\n\n{table.about}\n"
+        yield f"## {name}\n\n{table.about} Schema version {table.schema_version}.\n"
+        if table.old_names:
+            yield f"Renamed from {_names(table.old_names)}.\n"
         yield from _head("column", "type", "")
         for column, declared in table.columns.items():
             kind = _TYPES[declared.dtype] + (", may be missing" if declared.nullable else "")
-            key = " (key)" if column in table.key else ""
-            yield _row(f"`{column}`{key}", kind, declared.about)
+            key = " (key)" if declared.key else ""
+            about = declared.about
+            if declared.unit:
+                about += f" ({declared.unit})"
+            if declared.renamed_from:
+                about += f"; renamed from {_names(declared.renamed_from)}"
+            yield _row(f"`{column}`{key}", kind, about)
         yield ""
+
+
+def _names(names: Sequence[str]) -> str:
+    return ", ".join(f"`{each}`" for each in names)
 
 
 def _policy() -> Iterator[str]:

@@ -76,6 +76,13 @@ def files_below(folder: Path) -> Files:
     return found
 
 
+def _content(path: Path) -> str:
+    """Return the digest of a file; of a link, which may lead to itself, where it points."""
+    if path.is_symlink():
+        return f"link to {path.readlink()}"
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 class StepRecorder:
     """Takes each step of a world once per session, and copies its result wherever it is repeated.
 
@@ -123,7 +130,7 @@ class StepRecorder:
         """Return what was changed since the last step: digests of files and of databases."""
         files = files_below(self._home)
         changed: list[object] = [
-            (name, hashlib.sha256((self._home / name).read_bytes()).hexdigest())
+            (name, _content(self._home / name))
             for name, stat in sorted(files.items())
             if self._files.get(name) != stat and not name.startswith(self._ignored)
         ]

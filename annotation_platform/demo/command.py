@@ -19,7 +19,7 @@ from annotation_platform.demo.narrator import Narrator
 from annotation_platform.demo.run import DemoOptions, DemoResult, run_demo
 from annotation_platform.errors import DataError, SettingsError
 from annotation_platform.versioning.manifest import version_tag
-from annotation_platform.versioning.registry import checkout_as_stranger
+from annotation_platform.versioning.registry import checkout_on_new_machine
 
 _SHOWN = 10
 _LOG_WIDTH = 140
@@ -115,7 +115,7 @@ def _stranger(result: DemoResult) -> str:
 
     tag = version_tag("training-set", str(result.rounds[-1]["version"]))
     with tempfile.TemporaryDirectory() as place:
-        folder = checkout_as_stranger(result.registry, tag, Path(place) / "clone")
+        folder = checkout_on_new_machine(result.registry, tag, Path(place) / "clone")
         data = folder / "datasets" / "training-set"
         images = boxes = 0
         for file in sorted((data / "coco").glob("*.json")):

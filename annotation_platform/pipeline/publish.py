@@ -24,7 +24,7 @@ from annotation_platform.schema.tables import (
 )
 from annotation_platform.schema.tables.shared import Split
 from annotation_platform.versioning.manifest import LabelError
-from annotation_platform.versioning.publisher import Published, publish_version
+from annotation_platform.versioning.publisher import Published, VersionInputs, publish_version
 from annotation_platform.versioning.store import VersionStore, image_source
 
 
@@ -69,18 +69,20 @@ def publish(
     rounds = dict(zip(included, digests, strict=True))
     published = publish_version(
         versions.open(),
+        VersionInputs(
+            training_set=training_set,
+            ontology=policy.ontology,
+            params_text=policy.to_yaml(),
+            policy_digest=policy.digest,
+            rounds=rounds,
+            weights=_weights(context, training_set, rounds),
+            inputs_digest=keep_inputs(round_id, lake),
+            label_errors=_label_errors(error_bars),
+            keep_together=policy.splits.keep_together,
+        ),
         remote_url=versions.remote_url,
-        training_set=training_set,
-        ontology=policy.ontology,
-        params_text=policy.to_yaml(),
-        rounds=rounds,
-        policy_digest=policy.digest,
-        weights=_weights(context, training_set, rounds),
         source_root=versions.source_root,
         image_path=image_source(lake),
-        keep_together=policy.splits.keep_together,
-        inputs=keep_inputs(round_id, lake),
-        label_errors=_label_errors(error_bars),
         now=now,
     )
     row = _version_row(round_id, training_set, published)

@@ -13,7 +13,7 @@ from datetime import datetime
 import pandas as pd
 
 from annotation_platform.curation.auto_accept import AUTO
-from annotation_platform.curation.history import ImageEvent, in_order
+from annotation_platform.curation.history import Event, in_order
 from annotation_platform.curation.imported import PEOPLE
 from annotation_platform.errors import DataError
 from annotation_platform.governance.erasure.record import Erasures
@@ -42,7 +42,7 @@ from annotation_platform.schema.tables import (
     table_named,
 )
 from annotation_platform.storage.lake import Lake
-from annotation_platform.versioning.contents import Held
+from annotation_platform.versioning.contents import VersionedImage
 
 _POLICY = "policy"
 _SHORT = 12
@@ -88,7 +88,9 @@ def find_image(beginning: str, lake: Lake) -> str:
     )
 
 
-def image_history(image_id: str, lake: LandingLake, versions: Sequence[Held]) -> list[ImageEvent]:
+def image_history(
+    image_id: str, lake: LandingLake, versions: Sequence[VersionedImage]
+) -> list[Event]:
     """Return everything that ever happened to an image, in order; whether it may is not asked.
 
     Times are those of the clocks that wrote them down: of a labelling server for answers, of the
@@ -113,7 +115,7 @@ def image_history(image_id: str, lake: LandingLake, versions: Sequence[Held]) ->
     return in_order(events)
 
 
-def _arrival(image_id: str, lake: LandingLake) -> Iterator[ImageEvent]:
+def _arrival(image_id: str, lake: LandingLake) -> Iterator[Event]:
     raw = lake.tables.read_all(RawImages)
     put_back = {one.image_id: one for one in releases(lake.store)}
     for round_id in dict.fromkeys(raw.loc[raw["image_id"] == image_id, "round_id"]):
@@ -125,16 +127,14 @@ def _arrival(image_id: str, lake: LandingLake) -> Iterator[ImageEvent]:
             if landed.stamp.startswith(RELEASED):
                 back = put_back[image_id]
                 at = datetime.fromisoformat(back.released_at)
-                yield ImageEvent(
-                    "landed", at, round_id, "", f"Put back from quarantine: {back.reason}."
-                )
+                yield Event("landed", at, round_id, "", f"Put back from quarantine: {back.reason}.")
             elif lake.receipts.find(landed) == image_id:
                 detail = f"As {landed.key}, {landed.byte_size} bytes."
-                yield ImageEvent("landed", None, round_id, "", detail)
+                yield Event("landed", None, round_id, "", detail)
     yield from _outcomes(image_id, lake)
 
 
-def _outcomes(image_id: str, lake: Lake) -> Iterator[ImageEvent]:
+def _outcomes(image_id: str, lake: Lake) -> Iterator[Event]:
     cleaned = lake.tables.read_all(CleanedImages)
     columns = ["round_id", "outcome", "reason", "duplicate_of", "width", "height", "flags"]
     of_image = cleaned.loc[cleaned["image_id"] == image_id, columns]
@@ -143,16 +143,16 @@ def _outcomes(image_id: str, lake: Lake) -> Iterator[ImageEvent]:
     ):
         if outcome == "accepted":
             noticed = f"; noticed: {flags}" if flags else ""
-            yield ImageEvent("clean", None, round_id, "", f"{width} × {height} pixels{noticed}.")
+            yield Event("clean", None, round_id, "", f"{width} × {height} pixels{noticed}.")
         elif outcome == "duplicate":
             same = "itself" if copy_of == image_id else f"{copy_of[:_SHORT]}"
-            yield ImageEvent("duplicate", None, round_id, "", f"Repeats {same} ({reason}).")
+            yield Event("duplicate", None, round_id, "", f"Repeats {same} ({reason}).")
         else:
-            yield ImageEvent("quarantined", None, round_id, "", f"{reason}.")
+            yield Event("quarantined", None, round_id, "", f"{reason}.")
     imported = lake.tables.read_all(ImportedLabels)
     usable = imported[(imported["image_id"] == image_id) & (imported["problem"] == "")]
     for (round_id, origin), rows in usable.groupby(["round_id", "origin"]):
-        yield ImageEvent(
+        yield Event(
             "imported", None, str(round_id), "", f"{_labels(rows)} came along, from {origin}."
         )
 
@@ -175,7 +175,7 @@ def _waves(round_id: str, image_id: str, lake: Lake) -> list[_Wave]:
     return waves
 
 
-def _questions(asked: _Asked, lake: Lake) -> Iterator[ImageEvent]:
+def _questions(asked: _Asked, lake: Lake) -> Iterator[Event]:
     for wave in asked.waves:
         known = ", its answer being known" if wave.places[0].purpose == "gold" else ""
         meant = [
@@ -185,10 +185,10 @@ def _questions(asked: _Asked, lake: Lake) -> Iterator[ImageEvent]:
             for place in wave.places
         ]
         detail = f"Asked of people{known}: place {', '.join(meant)}."
-        yield ImageEvent("queued", wave.asked_at, asked.round_id, "", detail)
+        yield Event("queued", wave.asked_at, asked.round_id, "", detail)
 
 
-def _annotation_events(asked: _Asked, image_id: str, lake: Lake) -> Iterator[ImageEvent]:
+def _annotation_events(asked: _Asked, image_id: str, lake: Lake) -> Iterator[Event]:
     last = asked.decisions[-1] if asked.decisions else None
     entries = last.entries if last is not None and last.action == "closed" else None
     rules = Rules(qualified=Skills(lake.store).had, entries=entries)
@@ -207,10 +207,10 @@ def _annotation_events(asked: _Asked, image_id: str, lake: Lake) -> Iterator[Ima
             what = "skipped" if said.skipped else _regions(count_regions(said.payload))
             now = stands if number == len(states) else "edited later"
             detail = f"Place {said.place}{of}: {what}; {now}."
-            yield ImageEvent("answered", said.updated_at, asked.round_id, by, detail)
+            yield Event("answered", said.updated_at, asked.round_id, by, detail)
 
 
-def _endings(asked: _Asked, image_id: str, lake: Lake) -> Iterator[ImageEvent]:
+def _endings(asked: _Asked, image_id: str, lake: Lake) -> Iterator[Event]:
     """Yield what decisions about the round did to an image."""
     is_out = False
     for decision in asked.decisions:
@@ -222,7 +222,7 @@ def _endings(asked: _Asked, image_id: str, lake: Lake) -> Iterator[ImageEvent]:
         if decision.action == "reopened":
             if is_out:
                 detail = f"The round was re-opened: {decision.reason}."
-                yield ImageEvent("reopened", decision.at, asked.round_id, by, detail)
+                yield Event("reopened", decision.at, asked.round_id, by, detail)
             is_out = False
             continue
         count = _count_then(asked, image_id, lake, decision)
@@ -233,12 +233,10 @@ def _endings(asked: _Asked, image_id: str, lake: Lake) -> Iterator[ImageEvent]:
         state = "left" if decision.action == "closed" else "cancelled"
         filled = f"{len(count.counted)} of {len(count.places)} places answered"
         detail = f"The round was {decision.action} with {filled}: {decision.reason}."
-        yield ImageEvent(state, decision.at, asked.round_id, by, detail)
+        yield Event(state, decision.at, asked.round_id, by, detail)
 
 
-def _accepted(
-    round_id: str, image_id: str, lake: Lake, *, is_published: bool
-) -> Iterator[ImageEvent]:
+def _accepted(round_id: str, image_id: str, lake: Lake, *, is_published: bool) -> Iterator[Event]:
     """Yield that what was proposed became the labels, and no person was asked.
 
     The table holds what the present certificate accepts. Labels that an earlier one of the round
@@ -257,12 +255,10 @@ def _accepted(
             f"{1 - overall['delta']:.0%})."
         )
     asked_at = PlacePlan(lake.store, round_id).read().asked_at
-    yield ImageEvent("accepted", None, round_id, "", detail, not_before=asked_at)
+    yield Event("accepted", None, round_id, "", detail, not_before=asked_at)
 
 
-def _resolved(
-    asked: _Asked, image_id: str, lake: Lake, *, is_published: bool
-) -> Iterator[ImageEvent]:
+def _resolved(asked: _Asked, image_id: str, lake: Lake, *, is_published: bool) -> Iterator[Event]:
     """Yield that the answers became one set of labels.
 
     The table holds the present ones only. Those of a round that was cancelled or merged anew since
@@ -276,13 +272,13 @@ def _resolved(
         held = _rows(lake, "review_tasks", asked.round_id, image_id)
         dispute = f"in dispute ({held['kinds'].iloc[0]})" if len(held) else "nothing is in dispute"
         detail = f"{_labels(rows)} from {annotations} answer{'s' * (annotations != 1)}; {dispute}."
-        yield ImageEvent("consensus", None, asked.round_id, "", detail)
+        yield Event("consensus", None, asked.round_id, "", detail)
     elif is_published and any(not each.submission.skipped for each in asked.revisions):
         detail = "A version holds these labels; the round has none of the image any more."
-        yield ImageEvent("consensus", None, asked.round_id, "", detail)
+        yield Event("consensus", None, asked.round_id, "", detail)
 
 
-def _reviews(round_id: str, image_id: str, lake: Lake) -> Iterator[ImageEvent]:
+def _reviews(round_id: str, image_id: str, lake: Lake) -> Iterator[Event]:
     asked = _asked(review_round(round_id), image_id, lake)
     if not asked.waves:
         return
@@ -295,7 +291,7 @@ def _reviews(round_id: str, image_id: str, lake: Lake) -> Iterator[ImageEvent]:
             if whom
             else "anybody who did not answer it"
         )
-        yield ImageEvent("in review", wave.asked_at, round_id, "", f"Put before {meant}{why}.")
+        yield Event("in review", wave.asked_at, round_id, "", f"Put before {meant}{why}.")
     barred = {
         revision.submission.author.lower()
         for revision in AnnotationsLedger(lake.store).read(round_id)
@@ -310,7 +306,7 @@ def _reviews(round_id: str, image_id: str, lake: Lake) -> Iterator[ImageEvent]:
     reviewed = _rows(lake, "reviewed_labels", round_id, image_id)
     if len(reviewed) and reviewed["decision"].iloc[0] == "undisputed":
         detail = "Nothing is in dispute any more, since the answers were merged anew."
-        yield ImageEvent("reviewed", None, round_id, "", detail)
+        yield Event("reviewed", None, round_id, "", detail)
 
 
 def _looks(
@@ -320,7 +316,7 @@ def _looks(
     annotation: Annotation,
     by: str,
     lake: Lake,
-) -> Iterator[ImageEvent]:
+) -> Iterator[Event]:
     """Yield what one person's look at an image under review came to, state by state.
 
     What decides nothing is an answer like any other, unless it takes a decision back.
@@ -331,26 +327,24 @@ def _looks(
         review = _read(round_id, image_id, revision, lake)
         if annotation.state not in ("counted", "skipped"):
             detail = f"A decision that does not stand, {annotation.state}: {annotation.detail}."
-            yield ImageEvent("answered", at, round_id, by, detail)
+            yield Event("answered", at, round_id, by, detail)
         elif review is not None and not revision.submission.skipped:
             is_decided = True
-            yield ImageEvent("reviewed", at, round_id, by, _decided(review))
+            yield Event("reviewed", at, round_id, by, _decided(review))
         elif is_decided:
             is_decided = False
-            yield ImageEvent("in review", at, round_id, by, "The decision was taken back.")
+            yield Event("in review", at, round_id, by, "The decision was taken back.")
         else:
-            yield ImageEvent(
-                "answered", at, round_id, by, "Looked at by a reviewer, nothing decided."
-            )
+            yield Event("answered", at, round_id, by, "Looked at by a reviewer, nothing decided.")
 
 
-def _exports(versions: Iterable[Held]) -> Iterator[ImageEvent]:
+def _exports(versions: Iterable[VersionedImage]) -> Iterator[Event]:
     for held in versions:
         came_along = f"by labels that came along ({held.origin})"
         source = {PEOPLE: "by people", AUTO: "without a person"}.get(held.origin, came_along)
         number = f"{held.labels} label{'s' * (held.labels != 1)}"
         detail = f"In version {held.version}, split {held.split}: {number} {source}."
-        yield ImageEvent("exported", held.published_at, held.round_id, "", detail)
+        yield Event("exported", held.published_at, held.round_id, "", detail)
 
 
 def _count_then(asked: _Asked, image_id: str, lake: Lake, decision: Decision) -> Count:

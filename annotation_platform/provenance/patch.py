@@ -26,7 +26,7 @@ from annotation_platform.schema.tables import TrainingSet
 from annotation_platform.storage.table_files import read_table
 from annotation_platform.versioning.folder import build_folder
 from annotation_platform.versioning.git import Git
-from annotation_platform.versioning.publisher import FolderObjects, name_objects
+from annotation_platform.versioning.objects import FolderObjects, name_objects
 from annotation_platform.versioning.registry import read_manifest
 from annotation_platform.versioning.remote import DvcRemote
 from annotation_platform.versioning.reuse import find_reusable
@@ -197,7 +197,7 @@ def _write(made: FolderObjects, remote: DvcRemote, out: Path, progress: Progress
         folder.mkdir(parents=True, exist_ok=True)
 
     def fetch(path: str) -> None:
-        (out / path).write_bytes(remote.read_whole(images[path], path))
+        (out / path).write_bytes(remote.read_intact(images[path], path))
 
     with ThreadPoolExecutor(_READERS) as pool:
         for number, _ in enumerate(pool.map(fetch, images), start=1):

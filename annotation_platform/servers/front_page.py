@@ -186,7 +186,7 @@ class _VersionFiles:
         md5 = self._listings[version].get(path)
         if md5 is None or kind is None:
             return _Response(404, "text/plain", b"The version has no such page or image.\n")
-        return _Response(200, kind, self._remote.read_whole(md5, path))
+        return _Response(200, kind, self._remote.read_intact(md5, path))
 
     @property
     def _remote(self) -> "DvcRemote":

@@ -92,6 +92,11 @@ class TableFile:
         wanted = list(self.table.columns if columns is None else columns)
         held = {each: self.name_of(each) for each in wanted}
         found = self._read(held, only, as_categories=as_categories)
+        for each, name in held.items():
+            renamed = self.table.column(each).renamed_values
+            if name is not None and renamed and not self.is_exact:
+                at = found.schema.get_field_index(name)
+                found = found.set_column(at, name, _with_new_values(found.column(at), renamed))
         if list(held) == list(held.values()):
             return found.select(wanted)
         arrays = {
@@ -146,6 +151,15 @@ class TableFile:
         if len(values) == 1:
             return pc.field(name) == pa.scalar(next(iter(values)), kind)
         return pc.field(name).isin(pa.array(list(values), kind))
+
+
+def _with_new_values(column: pa.ChunkedArray, renamed: Mapping[str, str]) -> pa.ChunkedArray:
+    """Return a column of texts, dictionary or not, with each old text replaced."""
+    is_dictionary = pa.types.is_dictionary(column.type)
+    texts = column.cast(column.type.value_type) if is_dictionary else column
+    for old, new in renamed.items():
+        texts = pc.if_else(pc.equal(texts, old), pa.scalar(new, texts.type), texts)
+    return texts.dictionary_encode() if is_dictionary else texts
 
 
 def schema_version(metadata: Mapping[bytes, bytes] | None) -> int:

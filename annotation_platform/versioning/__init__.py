@@ -1,1 +1,1 @@
-"""Dataset versions in git and DVC. The only package that knows either."""
+"""Dataset versions in git and DVC. The only package that uses either."""

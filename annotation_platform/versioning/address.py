@@ -1,7 +1,8 @@
-"""Addresses of git repositories: what git is told, the secret apart from it, and what git answers.
+"""Addresses of git repositories, with credentials kept apart, and errors from git's output.
 
-A password or token in ``https://user:token@host/path`` is taken out: git gets it when it is asked
-for it, by this process's environment. So it is in no file, no command line and no message.
+A password or token in ``https://user:token@host/path`` is removed from the address. Git receives it
+on request through a credential helper that reads this process's environment, so it appears in no
+file, no command line and no message.
 """
 
 import re
@@ -34,12 +35,12 @@ _GENERAL = re.compile(r"could not read from remote|correct access rights|reposit
 
 
 class UnreachableError(PublishError):
-    """A registry gave no answer, which may be otherwise in a minute."""
+    """A registry did not respond; a later attempt may succeed."""
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where a repository is: ``url`` for git and for people, the secret in neither."""
+    """The address of a repository: ``url`` without credentials, and the credentials."""
 
     url: str
     user: str = field(default="", repr=False)
@@ -47,22 +48,22 @@ class Address:
 
     @property
     def shown(self) -> str:
-        """What may be shown of it."""
+        """The address for messages: the URL without its query."""
         return self.url.partition("?")[0]
 
     def environment(self) -> dict[str, str]:
-        """Return the environment in which git has the secret, for this host and no other."""
-        known = clean_environment()
+        """Return an environment that gives git the credentials for this host only."""
+        cleaned = clean_environment()
         if not self.user and not self.password:
-            return known
+            return cleaned
         parts = urlsplit(self.url)
         key = f"credential.{parts.scheme}://{parts.netloc}.helper"
         return {
-            **known,
+            **cleaned,
             _USER: self.user,
             _PASSWORD: self.password,
             "GIT_CONFIG_COUNT": "2",
-            # First nothing: a helper of the user's would write the secret down.
+            # The empty value disables the user's own helpers, which would store the secret.
             "GIT_CONFIG_KEY_0": key,
             "GIT_CONFIG_VALUE_0": "",
             "GIT_CONFIG_KEY_1": key,
@@ -70,77 +71,80 @@ class Address:
         }
 
     def failed(self, command: str, stderr: bytes, remedy: str = "") -> PublishError:
-        """Return the error for a ``git command`` that failed there.
+        """Return the error for a ``git command`` that failed at this address.
 
         Args:
-            command: such as ``fetch``.
-            stderr: what git said.
-            remedy: what to do where git's words tell none of the usual reasons.
+            command: the git subcommand, such as ``fetch``.
+            stderr: git's error output.
+            remedy: advice for the case that git's output names none of the usual reasons.
         """
-        words = self._words(stderr)
-        if _ABSENT.search(words):
+        reason = self._reason(stderr)
+        if _ABSENT.search(reason):
             return PublishError(
-                f"{self.shown}: no git repository is there ({words}). Correct ANNOTATION_REGISTRY "
-                "or --registry, or make one there with `git init --bare`."
+                f"{self.shown}: no git repository is there ({reason}). Correct ANNOTATION_REGISTRY "
+                "or --registry, or create a repository there with `git init --bare`."
             )
-        if _DENIED.search(words):
+        if _DENIED.search(reason):
             return PublishError(
-                f"{self.shown}: access to the registry is denied ({words}). Check your key or "
-                "token, and what it may do there."
+                f"{self.shown}: access to the registry is denied ({reason}). Check your key or "
+                "token and its permissions."
             )
-        if _UNREACHABLE.search(words):
+        if _UNREACHABLE.search(reason):
             return UnreachableError(
-                f"{self.shown}: the registry cannot be reached ({words}). Check "
+                f"{self.shown}: the registry cannot be reached ({reason}). Check "
                 "ANNOTATION_REGISTRY or --registry and the network, and run again."
             )
         return PublishError(
-            f"{self.shown}: git {command} failed ({words}). {remedy or 'Run again.'}"
+            f"{self.shown}: git {command} failed ({reason}). {remedy or 'Run again.'}"
         )
 
-    def _words(self, stderr: bytes) -> str:
+    def _reason(self, stderr: bytes) -> str:
+        """Return git's error lines without credentials, at most 300 characters."""
         text = stderr.decode(errors="replace").replace(self.url, self.shown)
-        # A server may send anything in its lines.
+        # A server may send control characters.
         lines = [
             "".join(each for each in line if each.isprintable()).strip().rstrip(".")
             for line in text.splitlines()
         ]
-        told = [
+        reasons = [
             re.sub(r"^(fatal|error|remote): +", "", line)
             for line in lines
             if line and not line.startswith(("Warning:", "hint:"))
         ]
-        return "; ".join([line for line in told if not _GENERAL.search(line)] or told)[:300] or (
-            "it gave no reason"
-        )
+        specific = [line for line in reasons if not _GENERAL.search(line)]
+        return "; ".join(specific or reasons)[:300] or "git gave no reason"
 
 
-def is_address(place: str) -> bool:
-    """Return whether git takes ``place`` for an address and not for a path.
+def is_address(location: str) -> bool:
+    """Return whether git treats ``location`` as an address and not as a path.
 
-    As git has it, that is a URL, or a colon before the first slash: ``git@host:path``.
+    Git's rule: a URL, or a colon before the first slash, as in ``git@host:path``.
     """
-    return "://" in place or ":" in place.partition("/")[0]
+    return "://" in location or ":" in location.partition("/")[0]
 
 
-def parse_address(place: str | Path) -> Address:
-    """Return the address that ``place`` writes, its secret apart; a path is the address of itself.
+def parse_address(location: str | Path) -> Address:
+    """Return the address in ``location`` with its credentials apart; a path becomes absolute.
 
-    In ``https://token@host`` the user is taken for a secret too.
+    In ``https://token@host`` the user is treated as a secret too.
+
+    Raises:
+        SettingsError: the URL has a query or a fragment.
     """
-    text = str(place)
+    text = str(location)
     if "://" not in text:
         return Address(text if is_address(text) else str(Path(text).expanduser().absolute()))
     parts = urlsplit(text)
     login, _, host = parts.netloc.rpartition("@")
     user, _, password = (unquote(each) for each in login.partition(":"))
     if parts.query or parts.fragment:
-        # Without them: a token may stand there.
+        # The message omits both: they may contain a token.
         raise SettingsError(
-            f"{parts.scheme}://{host}{parts.path}: an address of a registry has no part behind a ? "
-            "or #. Give a token as https://user:token@host/…."
+            f"{parts.scheme}://{host}{parts.path}: the address of a registry must not contain a "
+            "query (?) or a fragment (#). Give a token as https://user:token@host/…."
         )
     if parts.scheme in {"http", "https"}:
         return Address(parts._replace(netloc=host).geturl(), user, password)
-    # SSH takes no password from anybody, and a user is no secret there.
-    kept = f"{login.partition(':')[0]}@{host}" if user else host
-    return Address(parts._replace(netloc=kept).geturl())
+    # SSH does not accept a password in the address, and the user is not a secret.
+    netloc = f"{login.partition(':')[0]}@{host}" if user else host
+    return Address(parts._replace(netloc=netloc).geturl())

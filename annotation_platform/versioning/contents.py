@@ -1,4 +1,4 @@
-"""What each published version holds, read from the version itself: from its tag and its files."""
+"""Read the labels of published versions from their tags and files, not from the lake."""
 
 import io
 from collections.abc import Collection, Mapping
@@ -10,7 +10,7 @@ import pandas as pd
 
 from annotation_platform.errors import PublishError
 from annotation_platform.schema.shapes import NOTHING
-from annotation_platform.schema.tables import TrainingSet
+from annotation_platform.schema.tables import Frame, TrainingSet
 from annotation_platform.versioning.git import Registry, as_git
 from annotation_platform.versioning.registry import VersionInfo, list_versions, remote_of
 from annotation_platform.versioning.remote import DvcRemote
@@ -19,32 +19,32 @@ _SHARDS = "annotations/"
 
 
 @dataclass(frozen=True)
-class Held:
-    """An image in a version: the round of its labels, where they are from, and its split."""
+class VersionedImage:
+    """An image in a version: the round and origin of its labels, their number, and its split."""
 
     version: str
     published_at: datetime
     round_id: str
     origin: str
     split: str
-    labels: int  # 0: nothing to see in it
+    labels: int  # 0: no object in the image
 
 
 def versions_with(
     image_id: str, registry: Registry, remote_url: str, *, expected: Collection[str] = ()
-) -> list[Held]:
+) -> list[VersionedImage]:
     """Return the versions that hold an image, oldest first.
 
     Args:
-        image_id: all 64 digits.
-        registry: where the versions are; with none expected, it need not be there.
-        remote_url: where their files are.
+        image_id: the full id of 64 digits.
+        registry: the registry; it need not exist if no version is expected.
+        remote_url: the remote with the files of the versions.
         expected: tags that must be in the registry.
 
     Raises:
-        PublishError: the registry lacks an expected tag, or the remote a file of a version.
+        PublishError: the registry lacks an expected tag, or the remote lacks a file of a version.
     """
-    held = []
+    found = []
     tables: dict[str, pd.DataFrame] = {}
     for info in _versions(registry, expected):
         remote = remote_of(as_git(registry), info.commit, remote_url)
@@ -54,28 +54,28 @@ def versions_with(
         if md5 is None:
             continue
         if md5 not in tables:
-            # Most versions share most of their files.
+            # Versions share most of their files, so each table is read once.
             tables[md5] = _table(remote, md5, path, info.tag)
-        rows = tables[md5][tables[md5]["image_id"] == image_id]
+        rows = tables[md5][tables[md5][TrainingSet.image_id] == image_id]
         if not rows.empty:
             first = rows.iloc[0]
-            held.append(
-                Held(
+            found.append(
+                VersionedImage(
                     version=info.version,
                     published_at=datetime.fromisoformat(info.manifest.published_at),
-                    round_id=str(first["round_id"]),
-                    origin=str(first["origin"]),
-                    split=str(first["split"]),
-                    labels=int((rows["shape"] != NOTHING.shape).sum()),
+                    round_id=str(first[TrainingSet.round_id]),
+                    origin=str(first[TrainingSet.origin]),
+                    split=str(first[TrainingSet.split]),
+                    labels=int((rows[TrainingSet.shape] != NOTHING.shape).sum()),
                 )
             )
-    return held
+    return found
 
 
 def newest_labels(
     registry: Registry, remote_url: str, *, expected: Collection[str] = ()
-) -> pd.DataFrame:
-    """Return the ``training_set`` that the newest version holds; empty if there is no version.
+) -> Frame[TrainingSet]:
+    """Return the training set of the newest version; empty if there is no version.
 
     Arguments and errors are those of ``versions_with``.
     """
@@ -88,17 +88,19 @@ def newest_labels(
     return version_labels(remote, files, where=info.tag)
 
 
-def version_labels(remote: DvcRemote, files: Mapping[str, str], *, where: str) -> pd.DataFrame:
-    """Return the ``training_set`` that a version holds, from its own tables.
+def version_labels(
+    remote: DvcRemote, files: Mapping[str, str], *, where: str
+) -> Frame[TrainingSet]:
+    """Return the training set of a version, read from its Parquet files.
 
     Args:
-        remote: where its files are.
-        files: the MD5 of each, by path.
-        where: named in errors.
+        remote: the remote with its files.
+        files: path to MD5 of every file.
+        where: name of the version in errors.
 
     Raises:
-        PublishError: a table is missing or damaged.
-        TableError: a table is none of ours.
+        PublishError: a Parquet file is missing or damaged.
+        TableError: a Parquet file does not hold a training set.
     """
     shards = [_table(remote, files[path], path, where) for path in sorted(files) if _is_shard(path)]
     return pd.concat(shards, ignore_index=True) if shards else TrainingSet.empty()
@@ -106,13 +108,16 @@ def version_labels(remote: DvcRemote, files: Mapping[str, str], *, where: str) -
 
 def labels_of_image(
     remote: DvcRemote, files: Mapping[str, str], image_id: str, *, where: str
-) -> pd.DataFrame:
-    """Return what a version says of one image; empty if it has not got it. See above."""
+) -> Frame[TrainingSet]:
+    """Return the rows of one image in a version; empty if the version lacks it.
+
+    Arguments and errors are those of ``version_labels``.
+    """
     path = f"{_SHARDS}{image_id[0]}.parquet"
     if path not in files:
         return TrainingSet.empty()
     rows = _table(remote, files[path], path, where)
-    return rows[rows["image_id"] == image_id].reset_index(drop=True)
+    return rows[rows[TrainingSet.image_id] == image_id].reset_index(drop=True)
 
 
 def _versions(registry: Registry, expected: Collection[str]) -> list[VersionInfo]:
@@ -132,6 +137,6 @@ def _is_shard(path: str) -> bool:
     return path.startswith(_SHARDS) and path.endswith(".parquet")
 
 
-def _table(remote: DvcRemote, md5: str, path: str, where: str) -> pd.DataFrame:
-    data = remote.read_whole(md5, f"{path} of {where}")
+def _table(remote: DvcRemote, md5: str, path: str, where: str) -> Frame[TrainingSet]:
+    data = remote.read_intact(md5, f"{path} of {where}")
     return TrainingSet.check(pd.read_parquet(io.BytesIO(data)), where=where)

@@ -1,7 +1,7 @@
-"""Git's plumbing: blobs, trees, commits and references, without touching anybody's working tree.
+"""Git's plumbing: blobs, trees, commits and references, without changing any working tree.
 
-Hooks never run. Variables that point git at another repository are taken out of the environment,
-so that a publisher called from a git hook writes where it was told to.
+Hooks never run. Variables that point git at another repository are removed from the environment, so
+that a publisher called from a git hook writes to the repository it was given.
 """
 
 import os
@@ -17,18 +17,18 @@ from annotation_platform.errors import PublishError, SettingsError
 from annotation_platform.storage.files import disk_full
 from annotation_platform.versioning.manifest import BRANCH
 
-_ELSEWHERE = re.compile(
+_REPOSITORY_VARIABLES = re.compile(
     r"GIT_(DIR|WORK_TREE|INDEX_FILE|INDEX_VERSION|OBJECT_DIRECTORY|ALTERNATE_OBJECT_DIRECTORIES|"
     r"COMMON_DIR|NAMESPACE|PREFIX|GRAFT_FILE|SHALLOW_FILE|REPLACE_REF_BASE|NO_REPLACE_OBJECTS|"
     r"CEILING_DIRECTORIES|QUARANTINE_PATH|CONFIG|CONFIG_PARAMETERS|CONFIG_COUNT|INTERNAL_\w+)"
 )
-# What was committed survives a power cut; no hook and no signing key is asked.
+# Commits survive a power cut, and neither hooks nor signing keys are used.
 _OPTIONS = ["-c", "core.hooksPath=/dev/null", "-c", "core.fsync=all", "-c", "gc.auto=0",
             "-c", "core.filesRefLockTimeout=3000"]  # fmt: skip
 DEAD_LOCK_SECONDS = 60
-"""A lock of git's this old belongs to a process that was killed."""
+"""A lock file of git that is older belongs to a process that was killed."""
 
-_WHO = ["-c", "user.useConfigOnly=true", "var", "GIT_COMMITTER_IDENT"]
+_IDENTITY = ["-c", "user.useConfigOnly=true", "var", "GIT_COMMITTER_IDENT"]
 
 
 class Git:
@@ -40,11 +40,11 @@ class Git:
 
     @property
     def where(self) -> str:
-        """What messages call the repository."""
+        """The name of the repository in messages."""
         return str(self.folder)
 
     def refresh(self) -> None:
-        """Bring what is here up to date, where it is a copy; see ``Mirror``."""
+        """Update a local copy of a registry; without effect here, see ``Mirror``."""
 
     def run(
         self,
@@ -54,14 +54,17 @@ class Git:
         work_tree: Path | None = None,
         at: datetime | None = None,
     ) -> bytes:
-        """Return what ``git arguments`` prints; a failure is a PublishError with git's own words.
+        """Return the output of ``git arguments``.
 
         Args:
             arguments: the subcommand and its options.
-            stdin: what git reads.
+            stdin: git's standard input.
             index: used instead of the repository's index.
             work_tree: used instead of the repository's working tree.
             at: used instead of the clock for authors and committers.
+
+        Raises:
+            PublishError: git failed; the message has git's last line.
         """
         result = self._start(arguments, stdin=stdin, index=index, work_tree=work_tree, at=at)
         if b"No space left on device" in result.stderr:
@@ -69,7 +72,7 @@ class Git:
         if result.returncode != 0:
             raise PublishError(
                 f"{self.where}: git {arguments[0]} failed: {_last_line(result.stderr)}. "
-                "See to it (`git fsck` looks for damage) and run again."
+                "Correct the cause (`git fsck` finds damage) and run again."
             )
         return result.stdout
 
@@ -79,8 +82,8 @@ class Git:
 
     def resolve(self, revision: str) -> str | None:
         """Return the commit that ``revision`` names, or None if there is none."""
-        wanted = ("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
-        result = self._start(wanted)
+        command = ("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+        result = self._start(command)
         return result.stdout.decode().strip() if result.returncode == 0 else None
 
     def tree_of(self, revision: str) -> str:
@@ -88,7 +91,7 @@ class Git:
         return self.text("rev-parse", "--verify", f"{revision}^{{tree}}")
 
     def read(self, revision: str, path: str) -> bytes | None:
-        """Return the file ``path`` as of ``revision``, or None if it is not there."""
+        """Return the content of ``path`` at ``revision``, or None if there is no such file."""
         result = self._start(("cat-file", "blob", f"{revision}:{path}"))
         return result.stdout if result.returncode == 0 else None
 
@@ -96,12 +99,12 @@ class Git:
         """Return the commit of every tag that matches the glob ``pattern``, by name."""
         layout = "--format=%(refname:strip=2)%00%(objectname)%00%(*objectname)"
         lines = self.text("for-each-ref", layout, f"refs/tags/{pattern}").splitlines()
-        found = (line.split("\0") for line in lines)
-        return {name: peeled or direct for name, direct, peeled in found}
+        fields = (line.split("\0") for line in lines)
+        return {name: peeled or direct for name, direct, peeled in fields}
 
     def publishes(self, commit: str) -> bool:
-        """Return whether a branch or tag of the repository leads to a commit."""
-        # A commit that nothing leads to may be left over from what was taken back.
+        """Return whether a commit is reachable from a branch or tag of the repository."""
+        # An unreachable commit may remain from a publication that was undone.
         found = self._start(("for-each-ref", "--count=1", "--contains", commit))
         return found.returncode == 0 and bool(found.stdout)
 
@@ -110,7 +113,7 @@ class Git:
         return self.run("hash-object", "-w", "--stdin", stdin=data).decode().strip()
 
     def write_tree(self, base: str | None, files: Mapping[str, bytes]) -> str:
-        """Return the id of the tree ``base`` (None: empty) with ``files`` put into it."""
+        """Return the id of the tree ``base`` (None: empty) with ``files`` added or replaced."""
         with tempfile.TemporaryDirectory(prefix="annotation-index-") as folder:
             index = Path(folder) / "index"
             self.run("read-tree", base or "--empty", index=index)
@@ -122,7 +125,7 @@ class Git:
             return self.run("write-tree", index=index).decode().strip()
 
     def import_files(self, source: Path, paths: Iterable[str]) -> str:
-        """Return the id of a tree of these files of the folder ``source``, modes and links kept."""
+        """Return the id of a tree of files of ``source``, with their modes and symbolic links."""
         listed = b"".join(os.fsencode(path) + b"\0" for path in paths)
         with tempfile.TemporaryDirectory(prefix="annotation-index-") as folder:
             index = Path(folder) / "index"
@@ -134,14 +137,14 @@ class Git:
             )  # fmt: skip
             return self.run("write-tree", index=index).decode().strip()
 
-    def files_of(self, source: Path, *, leave_out: Iterable[str]) -> list[str]:
-        """Return the files of a folder that is no repository, without those it ignores."""
+    def files_of(self, source: Path, *, exclude: Iterable[str]) -> list[str]:
+        """Return the files of a folder that is not a repository, except the ignored ones."""
         with tempfile.TemporaryDirectory(prefix="annotation-index-") as folder:
             index = Path(folder) / "index"
             self.run("read-tree", "--empty", index=index)
             listed = self.run(
                 "ls-files", "-z", "--others", "--exclude-standard",
-                *(f"--exclude={pattern}" for pattern in leave_out),
+                *(f"--exclude={pattern}" for pattern in exclude),
                 index=index, work_tree=source,
             )  # fmt: skip
         return existing_files(source, listed)
@@ -157,7 +160,10 @@ class Git:
         """Move a reference from ``expected_old`` (None: it must not exist) to ``new``.
 
         Returns:
-            False if somebody else moved it first; nothing has changed then.
+            False if the reference was moved concurrently; nothing has changed then.
+
+        Raises:
+            PublishError: git cannot move it for another reason.
         """
         arguments = ("update-ref", name, new, expected_old or "")
         result = self._start(arguments)
@@ -168,15 +174,17 @@ class Git:
         if self.value(name) != (expected_old or ""):
             return False
         reason = " ".join(result.stderr.decode(errors="replace").split())
-        raise PublishError(f"{self.where}: {name} cannot be moved: {reason}")
+        raise PublishError(
+            f"{self.where}: {name} cannot be moved: {reason}. Correct the cause and run again."
+        )
 
     def value(self, name: str) -> str:
-        """Return what a reference points at, a tag's own object for a tag; empty: there is none."""
+        """Return the id that a reference points at, the tag object's for a tag; else empty."""
         return self.text("for-each-ref", "--format=%(objectname)", name)
 
     def _remove_dead_lock(self, name: str) -> bool:
-        # Git holds a reference's lock for the time of one rename: one this old belongs to a
-        # process that was killed, and would stop every later publisher.
+        # Git holds the lock of a reference for the time of one rename. An old lock belongs to a
+        # process that was killed and would block every later publisher.
         path = self.folder / self.text("rev-parse", "--git-path", f"{name}.lock")
         try:
             if time.time() - path.stat().st_mtime < DEAD_LOCK_SECONDS:
@@ -187,22 +195,26 @@ class Git:
         return True
 
     def create_tag(self, name: str, commit: str, message: str, at: datetime) -> None:
-        """Create the annotated tag ``name`` on ``commit``; if it is there already, nothing."""
+        """Create the annotated tag ``name`` on ``commit`` unless it exists there already.
+
+        Raises:
+            PublishError: the tag exists on another commit.
+        """
         if not self.add_tag(name, commit, message, at):
             self.refuse_other_tag(name, commit)
 
     def add_tag(self, name: str, commit: str, message: str, at: datetime) -> bool:
-        """Create the annotated tag ``name``; False if there is one of that name."""
+        """Create the annotated tag ``name``; False if a tag of that name exists."""
         tag = self.make_tag(name, commit, message, at)
         return self.update_ref(f"refs/tags/{name}", tag, None)
 
     def add_version(
         self, commit: str, expected_old: str | None, tag: str, message: str, at: datetime
     ) -> bool:
-        """Move the line of versions on to a commit, then give that its annotated tag.
+        """Move the branch of versions to a commit, then create the annotated tag on it.
 
         Returns:
-            False if somebody else moved the line first; nothing has changed then.
+            False if the branch was moved concurrently; nothing has changed then.
         """
         if not self.update_ref(BRANCH, commit, expected_old):
             return False
@@ -220,18 +232,18 @@ class Git:
         return self.run("mktag", stdin=body.encode()).decode().strip()
 
     def retag(self, tag: str, commit: str) -> str:
-        """Store an annotated tag as it is, but on another commit, and return its id."""
+        """Store a copy of an annotated tag that points at another commit, and return its id."""
         body = self.run("cat-file", "tag", tag)
         return self.run("mktag", stdin=re.sub(rb"\Aobject [0-9a-f]+", f"object {commit}".encode(),
                                               body)).decode().strip()  # fmt: skip
 
     def delete_ref(self, name: str, expected_old: str) -> bool:
-        """Take a reference away; False if it pointed elsewhere, and then it stays."""
+        """Delete a reference; False if it did not have the value ``expected_old`` and stays."""
         self._start(("update-ref", "-d", name, expected_old))
         return not self.value(name)
 
     def refuse_other_tag(self, tag: str, commit: str) -> None:
-        """Raise a PublishError if a tag is not on a commit."""
+        """Raise a PublishError if a tag does not point at ``commit``."""
         present = self.resolve(f"refs/tags/{tag}")
         if present != commit:
             raise PublishError(
@@ -240,18 +252,18 @@ class Git:
             )
 
     def identity(self) -> str:
-        """Return who commits, as git writes it; a SettingsError if git was never told."""
-        result = self._start(_WHO)
+        """Return git's committer identity; a SettingsError if none is configured."""
+        result = self._start(_IDENTITY)
         if result.returncode != 0:
             raise SettingsError(
-                f"{self.folder}: git does not know who publishes. Set `git config --global "
+                f"{self.folder}: git has no committer identity. Set `git config --global "
                 "user.email you@example.org` and `git config --global user.name You`."
             )
         return result.stdout.decode().strip()
 
     def has_identity(self) -> bool:
-        """Return whether git was told who commits."""
-        return self._start(_WHO).returncode == 0
+        """Return whether git has a committer identity."""
+        return self._start(_IDENTITY).returncode == 0
 
     def dirty_paths(self) -> list[str]:
         """Return the paths that differ from HEAD, untracked ones included, sorted."""
@@ -259,7 +271,7 @@ class Git:
         return sorted(os.fsdecode(entry[3:]) for entry in listed.split(b"\0") if entry)
 
     def tracked_and_new_files(self) -> list[str]:
-        """Return the files of the working tree, those that git ignores left out."""
+        """Return the files of the working tree, except the ignored ones."""
         listed = self.run("ls-files", "-z", "--cached", "--others", "--exclude-standard")
         return existing_files(self.folder, listed)
 
@@ -278,11 +290,11 @@ class Git:
         if at is not None:
             date = f"{int(at.timestamp())} +0000"
             environment |= {"GIT_AUTHOR_DATE": date, "GIT_COMMITTER_DATE": date}
-        place = ["-C", str(self.folder)]
+        location = ["-C", str(self.folder)]
         if work_tree is not None:
             options = ["--git-dir", str(self.git_dir), "--work-tree", str(work_tree)]
-            place = ["-C", str(work_tree), *options]
-        return run_git([*place, *_OPTIONS, *arguments], stdin=stdin, environment=environment)
+            location = ["-C", str(work_tree), *options]
+        return run_git([*location, *_OPTIONS, *arguments], stdin=stdin, environment=environment)
 
     def _environment(self) -> dict[str, str]:
         return clean_environment()
@@ -300,7 +312,11 @@ def as_git(registry: Registry) -> Git:
 def run_git(
     arguments: list[str], *, stdin: bytes = b"", environment: dict[str, str] | None = None
 ) -> "subprocess.CompletedProcess[bytes]":
-    """Return the ended ``git arguments``, whatever its exit status; no git is a SettingsError."""
+    """Return the completed ``git arguments``, whatever its exit status.
+
+    Raises:
+        SettingsError: git is not installed.
+    """
     try:
         return subprocess.run(
             ["git", *arguments],
@@ -308,30 +324,33 @@ def run_git(
             capture_output=True,
             env=clean_environment() if environment is None else environment,
             check=False,
-            # Ctrl-C and a kill of the process group spare git: a reference half moved stays locked.
+            # Ctrl-C and a kill of the process group must not reach git: interrupted while it
+            # moves a reference, it would leave the lock.
             start_new_session=True,
         )
     except FileNotFoundError as error:
         raise SettingsError(
-            "git: not found on PATH, and versions are git commits. Install git and run again."
+            "git: not found on PATH, but versions are git commits. Install git and run again."
         ) from error
 
 
 def clean_environment() -> dict[str, str]:
-    """Return this process's environment without what points git at another repository."""
-    kept = {key: value for key, value in os.environ.items() if not _ELSEWHERE.fullmatch(key)}
-    return {**kept, "LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0"}
+    """Return this process's environment without variables that point git at a repository."""
+    cleaned = {
+        key: value for key, value in os.environ.items() if not _REPOSITORY_VARIABLES.fullmatch(key)
+    }
+    return {**cleaned, "LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0"}
 
 
 def is_checkout(folder: Path) -> bool:
-    """Return whether ``folder`` is itself the top of a git checkout, not just inside one."""
+    """Return whether ``folder`` is the top folder of a git checkout, not just inside one."""
     result = run_git(["-C", str(folder), "rev-parse", "--show-toplevel"])
     top = os.fsdecode(result.stdout.rstrip(b"\n"))
     return result.returncode == 0 and Path(top).resolve() == folder.resolve()
 
 
 def existing_files(folder: Path, listed: bytes) -> list[str]:
-    """Return the NUL-separated paths of ``listed`` that are files or links, sorted, each once."""
+    """Return the distinct paths of NUL-separated ``listed`` that are files or links, sorted."""
     names = sorted({os.fsdecode(name) for name in listed.split(b"\0") if name})
     return [name for name in names if (folder / name).is_file() or (folder / name).is_symlink()]
 
@@ -340,8 +359,8 @@ def _git_dir(folder: Path) -> Path:
     result = run_git(["-C", str(folder), "rev-parse", "--absolute-git-dir"])
     if result.returncode == 0:
         git_dir = Path(os.fsdecode(result.stdout.rstrip(b"\n")))
-        # A folder inside somebody's repository is not that repository: publishing there by
-        # mistake would put a branch and tags into it.
+        # A folder inside a repository is not accepted as that repository: publishing there by
+        # mistake would add a branch and tags to it.
         if git_dir.resolve() == folder.resolve() or is_checkout(folder):
             return git_dir
     reason = _last_line(result.stderr) if b"dubious" in result.stderr else "not a git repository"

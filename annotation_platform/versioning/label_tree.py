@@ -1,10 +1,10 @@
-"""A digest of all labels of a version, and the path that shows that one label is among them.
+"""A digest of all labels of a version, and the proof that one label is among them.
 
 A Merkle tree (Merkle, "A Digital Signature Based on a Conventional Encryption Function", 1987) of
-three levels, wide instead of deep: labels by the first three digits of their image's id, those by
-the first, and these together. A leaf is the SHA-256 of a zero byte and the lines of its labels, a
-node that of a one byte and the digests below it, in order; so no leaf can pass for a node (RFC
-6962).
+three levels, wide instead of deep: labels are grouped by the first three digits of their image's
+id, these groups by the first digit, and those at the root. A leaf is the SHA-256 of a zero byte and
+the lines of its labels; a node is the SHA-256 of a one byte and the digests below it, in order.
+Therefore a leaf cannot be presented as a node (RFC 6962).
 """
 
 import hashlib
@@ -13,31 +13,32 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from annotation_platform.errors import DataError
+from annotation_platform.schema.tables import Frame, TrainingSet
 from annotation_platform.schema.tables.shared import LABEL_COLUMNS
 
 _LEAF, _NODE = b"\0", b"\1"
 _DIGITS = "0123456789abcdef"
 _LEAVES = 16**3
-_COLUMNS = ["label_id", "split", *LABEL_COLUMNS]
-_CLASS = _COLUMNS.index("class_name")
+_COLUMNS = [TrainingSet.label_id, TrainingSet.split, *LABEL_COLUMNS]
+_CLASS = _COLUMNS.index(TrainingSet.class_name)
 
 
 @dataclass(frozen=True)
 class LabelProof:
-    """That a label is in a version, for whoever knows the version's ``labels_root``.
+    """The proof that a label is in a version, for a reader who has its ``labels_root``.
 
     Attributes:
-        text: what the version says of the label, as a line: id, split, shape, class, left, top,
-            right and bottom edge, geometry, with tabs between them and a line's end behind. What is
-            a tab, a line's end or a backslash in a class's name has a backslash before it.
-        neighbours: the lines before and behind it in its leaf.
-        path: from the leaf up, the digests before and behind that of each level, hexadecimal.
-        root: the version's.
+        text: the label as a line: id, split, shape, class, left, top, right and bottom edge,
+            geometry, separated by tabs and ended by a newline. Tabs, newlines and backslashes in
+            the class name are escaped with a backslash.
+        neighbours: the lines before and after it in its leaf.
+        path: from the leaf up, the digests before and after the own one on each level, in
+            hexadecimal digits.
+        root: the ``labels_root`` of the version.
     """
 
     text: str
@@ -47,47 +48,47 @@ class LabelProof:
 
     def holds(self) -> bool:
         """Return whether the path leads from the text, one whole line, to the root."""
-        before, behind = self.neighbours
+        before, after = self.neighbours
         if self.text.find("\n") != len(self.text) - 1 or not f"\n{before}".endswith("\n"):
             return False
-        digest = hashlib.sha256(_LEAF + f"{before}{self.text}{behind}".encode()).digest()
+        digest = hashlib.sha256(_LEAF + f"{before}{self.text}{after}".encode()).digest()
         for left, right in self.path:
             inside = bytes.fromhex(left) + digest + bytes.fromhex(right)
             digest = hashlib.sha256(_NODE + inside).digest()
         return digest.hex() == self.root
 
 
-def labels_root(training_set: pd.DataFrame) -> str:
-    """Return the digest of all rows of a ``training_set`` that is sorted by image and label."""
+def labels_root(training_set: Frame[TrainingSet]) -> str:
+    """Return the digest of all rows of a training set that is sorted by image and label."""
     lines = _lines(training_set)
     return _node(_tops(_leaves(lines, _ends(training_set)))).hex()
 
 
-def prove_label(training_set: pd.DataFrame, label_id: str) -> LabelProof:
-    """Return the proof that a label is in a ``training_set`` that is sorted by image and label.
+def prove_label(training_set: Frame[TrainingSet], label_id: str) -> LabelProof:
+    """Return the proof that a label is in a training set that is sorted by image and label.
 
     Raises:
         DataError: there is no such label.
     """
-    places = np.flatnonzero(training_set["label_id"].to_numpy() == label_id)
-    if not len(places):
-        raise DataError(f"{label_id}: there is no such label in it.")
-    place, lines, ends = int(places[0]), _lines(training_set), _ends(training_set)
+    rows = np.flatnonzero(training_set[TrainingSet.label_id].to_numpy() == label_id)
+    if not len(rows):
+        raise DataError(f"{label_id}: the training set has no such label. Correct the label id.")
+    row, lines, ends = int(rows[0]), _lines(training_set), _ends(training_set)
     leaves = _leaves(lines, ends)
     tops = _tops(leaves)
-    image_id = str(training_set["image_id"].iloc[place])
+    image_id = str(training_set[TrainingSet.image_id].iloc[row])
     first, leaf = int(image_id[0], 16), int(image_id[:3], 16)
-    before, behind = (
+    before, after = (
         "".join(lines[start:end].to_pylist())
-        for start, end in ((ends[leaf], place), (place + 1, ends[leaf + 1]))
+        for start, end in ((ends[leaf], row), (row + 1, ends[leaf + 1]))
     )
-    path = [_beside(leaves[256 * first : 256 * (first + 1)], leaf - 256 * first),
-            _beside(tops, first)]  # fmt: skip
-    return LabelProof(lines[place].as_py(), (before, behind), path, _node(tops).hex())
+    path = [_siblings(leaves[256 * first : 256 * (first + 1)], leaf - 256 * first),
+            _siblings(tops, first)]  # fmt: skip
+    return LabelProof(lines[row].as_py(), (before, after), path, _node(tops).hex())
 
 
-def _lines(frame: pd.DataFrame) -> pa.LargeStringArray:
-    """Return what each row says, as a line; a missing value is empty."""
+def _lines(frame: Frame[TrainingSet]) -> pa.LargeStringArray:
+    """Return each row as a line; a missing value is empty."""
     columns = [pc.fill_null(pa.array(frame[name]).cast(pa.large_string()), "") for name in _COLUMNS]
     for sign, escaped in (("\\", "\\\\"), ("\n", "\\n"), ("\t", "\\t")):
         columns[_CLASS] = pc.replace_substring(columns[_CLASS], sign, escaped)
@@ -97,9 +98,9 @@ def _lines(frame: pd.DataFrame) -> pa.LargeStringArray:
     return lines.combine_chunks() if isinstance(lines, pa.ChunkedArray) else lines
 
 
-def _ends(frame: pd.DataFrame) -> list[int]:
-    """Return where the rows of each leaf begin, and where the last ends."""
-    ids = pa.array(frame["image_id"])
+def _ends(frame: Frame[TrainingSet]) -> list[int]:
+    """Return the first row of each leaf, and the number of rows."""
+    ids = pa.array(frame[TrainingSet.image_id])
     digits = pa.array(list(_DIGITS), type=pa.large_string())
     values = [
         pc.index_in(
@@ -113,7 +114,7 @@ def _ends(frame: pd.DataFrame) -> list[int]:
 
 def _leaves(lines: pa.LargeStringArray, ends: Sequence[int]) -> list[bytes]:
     """Return the digest of the lines of each leaf."""
-    # They lie behind each other in memory as they are hashed: none is copied.
+    # The lines of a leaf are consecutive in memory, so they are hashed without a copy.
     _, offsets, data = lines.buffers()
     starts = np.frombuffer(offsets, np.int64)[lines.offset + np.asarray(ends)].tolist()
     text = memoryview(data or b"")
@@ -133,5 +134,5 @@ def _node(digests: Sequence[bytes]) -> bytes:
     return hashlib.sha256(_NODE + b"".join(digests)).digest()
 
 
-def _beside(digests: Sequence[bytes], place: int) -> tuple[str, str]:
-    return b"".join(digests[:place]).hex(), b"".join(digests[place + 1 :]).hex()
+def _siblings(digests: Sequence[bytes], position: int) -> tuple[str, str]:
+    return b"".join(digests[:position]).hex(), b"".join(digests[position + 1 :]).hex()

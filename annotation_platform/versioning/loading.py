@@ -1,4 +1,4 @@
-"""A published version in three lines of a notebook: labels as a table, images as samples."""
+"""Load a published version in three lines of a notebook: labels as a table, images as samples."""
 
 import hashlib
 import re
@@ -15,6 +15,7 @@ from annotation_platform.errors import PublishError
 from annotation_platform.policy import parse_policy
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import NOTHING
+from annotation_platform.schema.tables import Frame, TrainingSet
 from annotation_platform.settings import read_settings
 from annotation_platform.versioning.address import parse_address
 from annotation_platform.versioning.checkout import checkout_version, open_clone
@@ -26,37 +27,41 @@ from annotation_platform.versioning.remote import Progress
 if TYPE_CHECKING:
     from annotation_platform.models.samples import Transforms, VersionSamples
 
-_VERSION = re.compile(r"(?P<name>[^@]+)@v\d+\.\d+\.\d+")
+_VERSION = re.compile(r"[^@]+@v\d+\.\d+\.\d+")
 
 
 @dataclass(frozen=True)
 class LoadedVersion:
     """One version of a dataset.
 
-    ``labels`` is its ``training_set`` table: a row a label, with the split of its image and what
-    is known of it; an image without any label has one row with ``shape`` = ``none``. Images are
-    fetched when they are first asked for.
+    ``labels`` is its training set: one row per label, with the split and the metadata of its image;
+    an image without any label has one row with ``shape`` = ``none``. Image files are fetched on
+    first use.
     """
 
     tag: str
     manifest: Manifest
     ontology: Ontology
-    labels: pd.DataFrame
+    labels: Frame[TrainingSet]
     registry: str = field(repr=False)
     remote_url: str = field(repr=False)
     clone: Path = field(repr=False)
 
     @property
     def images(self) -> pd.DataFrame:
-        """A row an image: id, split, size, extension, group and how many labels it has."""
-        counted = self.labels.assign(labels=self.labels["shape"] != NOTHING.shape)
-        counts = counted.groupby("image_id")["labels"].sum()
-        columns = ["image_id", "split", "width", "height", "extension", "group_id"]
-        images = self.labels.drop_duplicates("image_id")[columns].reset_index(drop=True)
-        return images.assign(labels=images["image_id"].map(counts).astype("int64"))
+        """One row per image: id, split, size, extension, group and ``labels``, their number."""
+        image_id = TrainingSet.image_id
+        is_label = self.labels[TrainingSet.shape] != NOTHING.shape
+        counts = is_label.groupby(self.labels[image_id]).sum()
+        columns = [
+            *(image_id, TrainingSet.split, TrainingSet.width, TrainingSet.height),
+            *(TrainingSet.extension, TrainingSet.group_id),
+        ]
+        images = self.labels.drop_duplicates(image_id)[columns].reset_index(drop=True)
+        return images.assign(labels=images[image_id].map(counts).astype("int64"))
 
     def fetch(self, *, progress: Progress | None = None) -> Path:
-        """Return the folder with all files of the version, having fetched what is not there."""
+        """Fetch the missing files of the version and return the folder that holds all of them."""
         checkout_version(
             self.registry, self.tag, self.clone, remote_url=self.remote_url, progress=progress
         )
@@ -70,7 +75,7 @@ class LoadedVersion:
         transforms: "Transforms | None" = None,
         masks: bool = False,
     ) -> "VersionSamples":
-        """Return a split as a torch ``Dataset``; see `VersionSamples`, which torch trains on."""
+        """Return a split as a torch ``Dataset`` for training; see `VersionSamples`."""
         from annotation_platform.models.samples import VersionSamples
 
         folder = self.fetch()
@@ -94,8 +99,8 @@ class LoadedVersion:
     ) -> Balance:
         """Return training images with these shares of classes, or of another column's values.
 
-        ``torch("train", image_ids=version.balanced({"cat": 0.5, "dog": 0.5}).image_ids)`` trains on
-        them; see `balance_images`.
+        ``torch("train", image_ids=version.balanced({"cat": 0.5, "dog": 0.5}).image_ids)`` is then
+        the torch data set; see `balance_images`.
         """
         rng = np.random.default_rng(seed)
         return balance_images(self.labels, targets, by=by, size=size, rng=rng)
@@ -113,16 +118,15 @@ def load(
     Args:
         version: its tag, such as ``training-set@v1.2.0``.
         registry: path or address of the git repository; by default ``ANNOTATION_REGISTRY``.
-        remote: where its files are; by default where the version says.
-        folder: where a clone is kept; by default below ``ANNOTATION_HOME``. Another version
-            loaded into the same folder takes its place there.
+        remote: the remote with its files; by default the one in the version's configuration.
+        folder: the folder of the clone; by default below ``ANNOTATION_HOME``. Another version
+            loaded into the same folder replaces this one.
 
     Raises:
-        PublishError: the version is not known, or its labels are not whole in the remote.
+        PublishError: the version is unknown, or its labels are missing or damaged in the remote.
     """
-    match = _VERSION.fullmatch(version)
-    if match is None:
-        raise PublishError(f"{version!r} is no version. Name one like training-set@v1.2.0.")
+    if _VERSION.fullmatch(version) is None:
+        raise PublishError(f"{version!r} is not a version. Name one like training-set@v1.2.0.")
     settings = read_settings()
     source = str(registry or settings.registry_place)
     shown = parse_address(source).shown
@@ -132,13 +136,13 @@ def load(
     if data is None or params is None:
         raise unknown_version(git, version, where=shown)
     manifest = Manifest.from_json(data, where=f"{shown}: {version}")
-    remote_there = remote_of(git, version, remote)
-    files = remote_there.read_folder(manifest.folder_md5)
+    source_remote = remote_of(git, version, remote)
+    files = source_remote.read_folder(manifest.folder_md5)
     return LoadedVersion(
         tag=version,
         manifest=manifest,
         ontology=parse_policy(params.decode(), where=f"{version}: params.yaml").ontology,
-        labels=version_labels(remote_there, files, where=version),
+        labels=version_labels(source_remote, files, where=version),
         registry=source,
         remote_url=remote,
         clone=clone,
@@ -146,6 +150,6 @@ def load(
 
 
 def _default_clone(home: Path, source: str, version: str) -> Path:
-    # Registries may each have a version of this name.
+    # Several registries may have a version of this name.
     digest = hashlib.sha256(parse_address(source).url.encode()).hexdigest()
     return home / "versions" / digest[:12] / version

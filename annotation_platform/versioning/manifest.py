@@ -1,4 +1,4 @@
-"""What ``datasets/manifest.json`` says of a version: where it came from and what is in it."""
+"""The manifest of a version, ``datasets/manifest.json``: its inputs and its counts."""
 
 import json
 from dataclasses import MISSING, asdict, dataclass, fields
@@ -7,18 +7,18 @@ from typing import Any
 from annotation_platform.errors import PublishError
 
 BRANCH = "refs/heads/datasets"
-"""The line of versions."""
+"""The branch of versions."""
 
 MANIFEST_PATH = "datasets/manifest.json"
 
 
 @dataclass(frozen=True)
 class CodeState:
-    """The code that made a version.
+    """The code that produced a version.
 
-    ``commit`` is in the registry. ``source_commit`` is the commit the source tree itself was at,
-    empty if it was no git checkout. ``dirty_paths`` are the files that differed from
-    ``source_commit``; a snapshot holds them as they were, a plain code commit does not.
+    ``commit`` is in the registry. ``source_commit`` is the HEAD of the source tree, empty if it was
+    not a git checkout. ``dirty_paths`` are the files that differed from ``source_commit``; a
+    snapshot contains them as they were, a plain code commit does not.
     """
 
     commit: str
@@ -30,11 +30,11 @@ class CodeState:
 
 @dataclass(frozen=True)
 class LabelError:
-    """The estimated share of wrong labels, 0 to 1, and the interval it lies in at ``level``.
+    """The estimated share of wrong labels, 0 to 1, with its confidence interval at ``level``.
 
-    ``origin`` is whose labels it speaks of, ``class_name`` a class or empty for all together.
-    ``rate`` is what was found in the ``audited`` labels that were looked at again, None where none
-    was.
+    The estimate is for the labels of one ``origin`` and of the class ``class_name``, or of all
+    classes if that is empty. ``rate`` was measured on the ``audited`` labels that were reviewed
+    again; it is None if there were none.
     """
 
     origin: str
@@ -49,7 +49,7 @@ class LabelError:
 
 @dataclass(frozen=True)
 class ErasedImages:
-    """How many images were taken out of a version after it was published, why and when (UTC)."""
+    """Images erased from a version after it was published: number, reason and time (UTC)."""
 
     images: int
     reason: str
@@ -72,17 +72,17 @@ class Manifest:
     rounds: dict[str, str]  # round to digest
     policy_digest: str
     ontology_digest: str
-    weights: tuple[str, ...]  # models whose proposals people saw, or that were accepted
+    weights: tuple[str, ...]  # models whose predictions were pre-annotations or auto-accepted
     images: int
     boxes: int
     images_by_split: dict[str, int]
     boxes_by_split: dict[str, dict[str, int]]  # split to class to boxes
-    audits: dict[str, int]  # what was counted, 0 where all is well
-    rendering: str = ""  # the code and packages that rendered its files
-    inputs: str = ""  # SHA-256 of the lake's list of what it was made of; empty: not kept
+    audits: dict[str, int]  # defects by name, see audit.py; all 0 for a sound version
+    rendering: str = ""  # digest of the code and packages that rendered its files
+    inputs: str = ""  # SHA-256 of the lake's list of its inputs; empty: not stored
     label_errors: tuple[LabelError, ...] = ()  # empty: not measured
-    labels_root: str = ""  # SHA-256 over all labels, see label_tree.py; empty: older than that
-    erased: tuple[ErasedImages, ...] = ()  # what it held once and holds no more
+    labels_root: str = ""  # SHA-256 over all labels, see label_tree.py; empty in old versions
+    erased: tuple[ErasedImages, ...] = ()  # erasures since it was first published
 
     @property
     def tag(self) -> str:
@@ -93,20 +93,20 @@ class Manifest:
         """Return the manifest as indented JSON with sorted keys."""
         content = asdict(self)
         if not self.erased:
-            # Versions of which nothing was erased stay readable for earlier code.
+            # Without the field, earlier code can read the manifest.
             del content["erased"]
         text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
         return text.encode() + b"\n"
 
     @classmethod
     def from_json(cls, data: bytes, *, where: str) -> "Manifest":
-        """Return the manifest in ``data``; anything else is a PublishError naming ``where``."""
+        """Return the manifest in ``data``; if it is none, raise a PublishError with ``where``."""
         try:
             values: Any = json.loads(data)
         except ValueError as error:
             raise _unreadable(where, "it is not JSON") from error
         names = {field.name for field in fields(cls)}
-        # What came later has a default: versions are never written again.
+        # Fields of later releases have a default, because published manifests are not rewritten.
         needed = {field.name for field in fields(cls) if field.default is MISSING}
         if not isinstance(values, dict) or not needed <= set(values) <= names:
             raise _unreadable(where, "its fields are not those of a manifest")
@@ -135,12 +135,12 @@ def version_tag(dataset: str, version: str) -> str:
 
 
 def typed_tag(version: str, *, dataset: str = "training-set") -> str:
-    """Return the tag of a version as people type it: the tag itself, ``1.2.0`` or ``v1.2.0``."""
+    """Return the tag for a version given as a tag, as ``1.2.0`` or as ``v1.2.0``."""
     return version if "@" in version else version_tag(dataset, version.removeprefix("v"))
 
 
 def version_key(version: str) -> tuple[int, ...]:
-    """Return the numbers of ``MAJOR.MINOR.PATCH``; anything else sorts before them."""
+    """Return the numbers of ``MAJOR.MINOR.PATCH`` as a sort key; other text sorts before them."""
     parts = version.split(".")
     return tuple(map(int, parts)) if all(part.isdecimal() for part in parts) else ()
 
@@ -148,5 +148,5 @@ def version_key(version: str) -> tuple[int, ...]:
 def _unreadable(where: str, reason: str) -> PublishError:
     return PublishError(
         f"{where}: the manifest cannot be read: {reason}. "
-        "Was the version published by another program?"
+        "Check whether another program published the version."
     )

@@ -6,7 +6,7 @@ from annotation_platform.schema.tables import DatasetVersions, TrainingSet
 from annotation_platform.storage.keys import image_key
 from annotation_platform.storage.lake import Lake
 from annotation_platform.versioning.folder import build_folder
-from annotation_platform.versioning.publisher import IMAGE_PATH, name_objects
+from annotation_platform.versioning.objects import IMAGE_PATH, name_objects
 from annotation_platform.versioning.store import VersionStore
 from annotation_platform.versioning.uploading import Source
 

@@ -1,4 +1,4 @@
-"""Registries: make one, list and read its versions, and restore a version as a stranger would."""
+"""Registries: create one, list and read its versions, and restore a version on a new machine."""
 
 import os
 import re
@@ -30,15 +30,15 @@ class VersionInfo:
 
 
 def make_registry(folder: Path, source_root: Path, params_text: str, *, remote_url: str) -> None:
-    """Make a git repository in ``folder`` with one commit: source tree, policy and DVC remote.
+    """Create a git repository in ``folder`` with one commit: source tree, policy and DVC remote.
 
-    The remote is in it because `dvc artifacts get` reads the default branch's configuration, not
-    the version's. A repository that has a commit already is left as it is. Where git was never
-    told who commits, the new one gets an identity of its own, so that a demo needs no set-up.
+    The commit contains the remote because `dvc artifacts get` reads the configuration of the
+    default branch, not of the version. A repository that already has a commit does not change. If
+    git has no committer identity, the repository gets one, so that a demo needs no set-up.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / ".git").exists():
-        _started(["init", "--quiet", "--initial-branch=main", str(folder)], "git init")
+        _run_checked(["init", "--quiet", "--initial-branch=main", str(folder)], "git init")
     git = Git(folder)
     if git.resolve("HEAD"):
         return
@@ -52,24 +52,24 @@ def make_registry(folder: Path, source_root: Path, params_text: str, *, remote_u
 
 
 def check_registry(registry: Registry) -> None:
-    """Raise a SettingsError unless it is a git repository that can be committed to."""
+    """Raise a SettingsError unless ``registry`` is a git repository with a committer identity."""
     as_git(registry).identity()
 
 
 def list_versions(registry: Registry, *, dataset: str = _DATASET) -> list[VersionInfo]:
-    """Return the published versions, oldest first. A version counts once it has its tag."""
+    """Return the published versions, oldest first. A version is published once it has its tag."""
     git = as_git(registry)
     tags = git.tags(f"{dataset}@v*")
-    form = re.compile(re.escape(dataset) + r"@v(\d+\.\d+\.\d+)")
-    found = [(match[1], tag) for tag in tags if (match := form.fullmatch(tag))]
+    pattern = re.compile(re.escape(dataset) + r"@v(\d+\.\d+\.\d+)")
+    versions = [(match[1], tag) for tag in tags if (match := pattern.fullmatch(tag))]
     return [
         VersionInfo(version, tag, tags[tag], read_manifest(git, tag))
-        for version, tag in sorted(found, key=lambda pair: version_key(pair[0]))
+        for version, tag in sorted(versions, key=lambda pair: version_key(pair[0]))
     ]
 
 
 def read_manifest(registry: Registry, tag: str) -> Manifest:
-    """Return the manifest of a version; an unknown tag is a PublishError that lists the known."""
+    """Return the manifest of a version; a PublishError lists the known tags if it is unknown."""
     git = as_git(registry)
     data = git.read(tag, MANIFEST_PATH)
     if data is None:
@@ -78,43 +78,50 @@ def read_manifest(registry: Registry, tag: str) -> Manifest:
 
 
 def unknown_version(git: Git, tag: str, *, where: str = "") -> PublishError:
-    """Return the error for a version that is not there, with those that are."""
-    known = ", ".join(git.tags("*@v*")) or "none"
-    return PublishError(f"{where or git.where}: no version {tag!r}. Published: {known}.")
+    """Return the error for an unknown version, with a list of the published ones."""
+    published = ", ".join(git.tags("*@v*")) or "none"
+    return PublishError(f"{where or git.where}: no version {tag!r}. Published: {published}.")
 
 
 def open_remote(registry: Registry, remote_url: str = "") -> DvcRemote:
-    """Return the remote at an address, with what the newest version's configuration says of it.
+    """Return the remote at an address, with its options from the newest version's configuration.
 
-    Without an address it is the one that the newest version names.
+    Without an address, return the default remote of the newest version.
+
+    Raises:
+        PublishError: there is neither an address nor a version.
     """
     git = as_git(registry)
     versions = list_versions(git)
     if versions:
         return remote_of(git, versions[-1].commit, remote_url)
     if not remote_url:
-        raise PublishError(f"{git.where}: no version was published yet.")
+        raise PublishError(
+            f"{git.where}: no version was published yet. Publish one or set ANNOTATION_REMOTE."
+        )
     return DvcRemote(remote_url)
 
 
 def remote_of(git: Git, tag: str, remote_url: str = "") -> DvcRemote:
-    """Return the remote that a version names, or the one at ``remote_url`` with its options."""
+    """Return the remote at ``remote_url``, by default the version's, with the version's options."""
     url = remote_url or default_remote(git, tag)
     _, options = version_config(git, tag, url)
     return DvcRemote(url, options)
 
 
-def checkout_as_stranger(
+def checkout_on_new_machine(
     registry: Path | str, tag: str, into: Path, *, environment: Mapping[str, str] | None = None
 ) -> Path:
     """Clone a registry into ``into``, check out ``tag`` and ``dvc pull``, as on a new machine.
 
-    Git and DVC see an empty home, an empty cache and nothing of this process's environment but
-    PATH; ``environment`` adds what a remote's credentials need. Returns ``into``; whatever fails
-    is a PublishError with the program's last words.
+    Git and DVC run with an empty home, an empty cache and no variable of this process's environment
+    except PATH; ``environment`` adds the credentials of a remote. Returns ``into``.
+
+    Raises:
+        PublishError: git or DVC failed; the message has the end of the program's output.
     """
     with tempfile.TemporaryDirectory(prefix="annotation-home-") as home:
-        known = {
+        isolated = {
             "PATH": os.environ.get("PATH", os.defpath),
             "HOME": home,
             "DVC_SITE_CACHE_DIR": str(Path(home) / "dvc"),
@@ -122,29 +129,31 @@ def checkout_as_stranger(
             "LC_ALL": "C.UTF-8",
             **(environment or {}),
         }
-        _started(
-            ["clone", "--quiet", "--no-checkout", str(registry), str(into)], "git clone", known
-        )
-        _started(["-C", str(into), "checkout", "--quiet", "--detach", tag], "git checkout", known)
+        clone = ["clone", "--quiet", "--no-checkout", str(registry), str(into)]
+        _run_checked(clone, "git clone", isolated)
+        checkout = ["-C", str(into), "checkout", "--quiet", "--detach", tag]
+        _run_checked(checkout, "git checkout", isolated)
         result = subprocess.run(
             [sys.executable, "-m", "dvc", "pull"],
-            cwd=into, env=known, capture_output=True, check=False,
+            cwd=into, env=isolated, capture_output=True, check=False,
         )  # fmt: skip
     if result.returncode != 0:
         raise PublishError(
-            f"{registry}: dvc pull of {tag} failed: {_words(result.stderr)} "
-            "Check that the remote can be reached and is whole (`annotation-platform version "
-            "verify`)."
+            f"{registry}: dvc pull of {tag} failed: {_reason(result.stderr)} Check that the "
+            "remote can be reached and that its objects are intact "
+            "(`annotation-platform version verify`)."
         )
     return into
 
 
-def _started(arguments: list[str], what: str, environment: dict[str, str] | None = None) -> None:
+def _run_checked(
+    arguments: list[str], command: str, environment: dict[str, str] | None = None
+) -> None:
     result = run_git(arguments, environment=environment or clean_environment())
     if result.returncode != 0:
-        raise PublishError(f"{what} {arguments[-1]} failed: {_words(result.stderr)}")
+        raise PublishError(f"{command} {arguments[-1]} failed: {_reason(result.stderr)}")
 
 
-def _words(stderr: bytes) -> str:
+def _reason(stderr: bytes) -> str:
     text = " ".join(stderr.decode(errors="replace").split())
     return text[-300:] or "no reason given."

@@ -1,18 +1,17 @@
-"""Issue published versions again without what was erased, under the tags they have.
+"""Publish versions again without erased content, under the tags that they have.
 
-First everything that is to be there is written, beside what is there. Then references move, one
-after the other, and at last the objects go that only the old versions named. Whoever is stopped
-begins again where the plan says.
+All new objects and commits are written first, next to the old ones. Then the references move one by
+one, and finally the objects that only the old versions named are removed. An interrupted erasure
+continues at the step recorded in its plan.
 """
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-
-import pandas as pd
 
 from annotation_platform.errors import PublishError
 from annotation_platform.policy import parse_policy
+from annotation_platform.schema.tables import Frame, TrainingSet
 from annotation_platform.versioning.contents import version_labels
 from annotation_platform.versioning.folder import build_folder
 from annotation_platform.versioning.git import Git
@@ -22,12 +21,13 @@ from annotation_platform.versioning.manifest import (
     ErasedImages,
     Manifest,
 )
-from annotation_platform.versioning.publisher import (
+from annotation_platform.versioning.objects import (
     IMAGE_PATH,
     FolderObjects,
     ImagePath,
     name_objects,
     pointer_text,
+    upload_objects,
 )
 from annotation_platform.versioning.registry import (
     VersionInfo,
@@ -35,27 +35,25 @@ from annotation_platform.versioning.registry import (
     remote_of,
     unknown_version,
 )
-from annotation_platform.versioning.remote import DvcRemote, registry_lock
+from annotation_platform.versioning.remote import DvcRemote, Progress, registry_lock
 from annotation_platform.versioning.reuse import last_version, rendering_digest
 from annotation_platform.versioning.sharing import record_registry
 
-Progress = Callable[[int, int], None]
-
 
 @dataclass(frozen=True)
-class Leaving:
-    """What leaves the versions.
+class ErasedContent:
+    """The content that is erased from the versions.
 
     Attributes:
-        images: their ids.
-        labels: returns a ``training_set`` without them.
-        text: returns a manifest's text with every digest replaced that is another one now.
-        reason: why.
-        at: when, in UTC.
+        images: ids of the erased images.
+        labels: returns a training set without the erased content.
+        text: returns the text of a manifest with every outdated digest replaced by the new one.
+        reason: the reason for the erasure.
+        at: the time of the erasure, in UTC.
     """
 
     images: frozenset[str]
-    labels: Callable[[pd.DataFrame], pd.DataFrame]
+    labels: Callable[[Frame[TrainingSet]], Frame[TrainingSet]]
     text: Callable[[str], str]
     reason: str
     at: datetime
@@ -63,7 +61,7 @@ class Leaving:
 
 @dataclass(frozen=True)
 class Move:
-    """A reference, where it points, and where it is to point; empty: it is to go."""
+    """The move of a reference from one value to another; an empty new value deletes it."""
 
     name: str
     old: str
@@ -72,15 +70,15 @@ class Move:
 
 @dataclass(frozen=True)
 class Reissue:
-    """What is left to be done once the new versions are written.
+    """The remaining work once the new versions are written.
 
     Attributes:
-        versions: the tags of the versions that held an erased image, and how many each.
-        withdrawn: those of which nothing is left.
-        moves: the references.
-        commits: by old commit the new one, for whoever has noted it.
-        folders: by DVC's old name of a folder the new one.
-        objects: remote and name of every object of an old version that held one.
+        versions: tag to number of erased images, for the versions that held any.
+        withdrawn: tags of the versions that would be empty.
+        moves: the moves of references.
+        commits: old commit to new commit, for tables and logs that name it.
+        folders: old name to new name of DVC's folder objects.
+        objects: remote and name of every object of an old version that held erased content.
     """
 
     versions: dict[str, int]
@@ -92,11 +90,14 @@ class Reissue:
 
 
 @dataclass(frozen=True)
-class Changing:
-    """What an erasure does to versions: how many images each loses, and which names change.
+class AffectedVersions:
+    """The effect of an erasure on versions.
 
-    ``commits`` and ``folders`` are those of now; every version after one that changes has another
-    commit, too.
+    Attributes:
+        held: tag to number of erased images, for the versions that hold any.
+        commits: today's commits of the versions that change. Every version after a changed one
+            gets another commit, too.
+        folders: today's names of the folder objects that change.
     """
 
     held: dict[str, int]
@@ -104,16 +105,16 @@ class Changing:
     folders: tuple[str, ...]
 
 
-def which_change(
+def find_affected_versions(
     git: Git, images: Collection[str], text: Callable[[str], str], *, remote_url: str
-) -> Changing:
-    """Return which versions would be written anew.
+) -> AffectedVersions:
+    """Return which versions an erasure would rewrite.
 
     Args:
         git: the registry.
-        images: what would go.
-        text: as that of ``Leaving``.
-        remote_url: where the files are, if not where the versions say.
+        images: ids of the images to erase.
+        text: as in ``ErasedContent``.
+        remote_url: the remote with the files; empty: the versions' own.
     """
     held: dict[str, int] = {}
     commits: list[str] = []
@@ -121,90 +122,73 @@ def which_change(
     for info in list_versions(git):
         remote = remote_of(git, info.commit, remote_url)
         files = remote.read_folder(info.manifest.folder_md5)
-        inside = _held(files, images)
-        grouped = bool(inside) or _in_groups(remote, files, images, info.tag)
-        if inside:
-            held[info.tag] = len(inside)
-        if grouped:
+        erased = _erased_images(remote, files, images, info.tag)
+        if erased:
+            held[info.tag] = erased
+        if erased is not None:
             folders.append(info.manifest.folder_md5)
         manifest = info.manifest.to_json().decode()
-        if grouped or commits or text(manifest) != manifest:
+        if erased is not None or commits or text(manifest) != manifest:
             commits.append(info.commit)
-    return Changing(held, tuple(commits), tuple(folders))
+    return AffectedVersions(held, tuple(commits), tuple(folders))
 
 
 def write_versions(
     git: Git,
-    leaving: Leaving,
+    leaving: ErasedContent,
     image_path: ImagePath,
     *,
     remote_url: str,
     progress: Progress,
 ) -> Reissue:
-    """Write every version anew that holds what leaves, or follows one; no reference moves.
+    """Rewrite every version that holds erased content or follows such a version.
+
+    No reference moves.
 
     Args:
-        git: the registry, up to date.
-        leaving: what leaves.
-        image_path: image id and extension to the stored file.
-        remote_url: where the files are, if not where the versions say.
-        progress: told the versions done, and all of them.
+        git: the registry; a mirror must be refreshed.
+        leaving: the erased content.
+        image_path: returns the stored file of an image.
+        remote_url: the remote with the files; empty: the versions' own.
+        progress: called with the numbers of versions done and of all versions.
 
     Raises:
-        PublishError: the remote has lost something of a version, or cannot be written.
+        PublishError: an object of a version is missing in the remote, or the remote cannot be
+            written.
     """
     git.identity()
     with registry_lock(git.folder):
-        _complete_last(git, leaving.at)
+        _tag_head(git, leaving.at)
         infos = list_versions(git)
-        commits: dict[str, str] = {}
-        folders: dict[str, str] = {}
-        held: dict[str, int] = {}
-        withdrawn: list[str] = []
-        objects: set[tuple[str, str]] = set()
-        last: VersionInfo | None = None
+        rewriter = _Rewriter(git, leaving, image_path)
         for number, info in enumerate(infos, start=1):
-            remote = remote_of(git, info.commit, remote_url)
-            files = remote.read_folder(info.manifest.folder_md5)
-            inside = _held(files, leaving.images)
-            grouped = bool(inside) or _in_groups(remote, files, leaving.images, info.tag)
-            named = {*files.values(), info.manifest.folder_md5}
-            if inside:
-                held[info.tag] = len(inside)
-            if grouped:
-                objects |= {(remote.url, name) for name in named}
-            leaves = len(inside) if grouped else None
-            new = _written(git, info, leaving, image_path, remote, files, commits, leaves, last)
-            if new is None:
-                withdrawn.append(info.tag)
-            else:
-                last = info
-                folders[info.manifest.folder_md5] = new
+            rewriter.add(info, remote_of(git, info.commit, remote_url))
             progress(number, len(infos))
-        gone = {info.commit for info in infos if info.tag in withdrawn}
+        commits, folders = rewriter.commits, rewriter.folders
+        withdrawn = {info.commit for info in infos if info.tag in rewriter.withdrawn}
         head = git.value(BRANCH)
         moves = []
         if head in commits:
-            # First, so that who publishes meanwhile is seen before anything has moved.
-            left = len(gone) < len(infos)
-            moves.append(Move(BRANCH, head, commits[head] if left else ""))
+            # The branch moves first, so that a concurrent publication is detected before any
+            # reference has moved.
+            moves.append(Move(BRANCH, head, commits[head] if len(withdrawn) < len(infos) else ""))
         moves += [
-            _move_of(git, f"refs/tags/{tag}", commit, commits, gone)
+            _move_of(git, f"refs/tags/{tag}", commit, commits, withdrawn)
             for tag, commit in sorted(git.tags("*").items())
             if commit in commits
         ]
     return Reissue(
-        versions=held,
-        withdrawn=tuple(withdrawn),
+        versions=rewriter.held,
+        withdrawn=tuple(rewriter.withdrawn),
         moves=tuple(move for move in moves if move.old != move.new),
         commits={old: new for old, new in commits.items() if old != new},
         folders={old: new for old, new in folders.items() if old != new},
-        objects=tuple(sorted(objects)),
+        objects=tuple(sorted(rewriter.objects)),
     )
 
 
-def _complete_last(git: Git, at: datetime) -> None:
-    """Give the last version its tag, if who published it was killed before."""
+def _tag_head(git: Git, at: datetime) -> None:
+    """Add the missing tag of the last version, whose publisher was killed before."""
     head = git.resolve(BRANCH)
     data = git.read(head, MANIFEST_PATH) if head else None
     if head and data is not None:
@@ -214,10 +198,10 @@ def _complete_last(git: Git, at: datetime) -> None:
 
 
 def move_references(git: Git, reissue: Reissue, *, remote_url: str) -> None:
-    """Let every reference point at the new versions; those that do already stay.
+    """Move every reference to the new versions, except those that are there already.
 
     Raises:
-        PublishError: somebody published meanwhile, so a reference is elsewhere: erase again.
+        PublishError: a version was published meanwhile, so that a reference has another value.
     """
     with registry_lock(git.folder):
         for move in reissue.moves:
@@ -230,8 +214,8 @@ def move_references(git: Git, reissue: Reissue, *, remote_url: str) -> None:
             )
             if not done:
                 raise PublishError(
-                    f"{git.where}: {move.name} was moved by somebody else meanwhile. Run this "
-                    "again: what they published is looked at, too."
+                    f"{git.where}: {move.name} was moved by another publisher. Run the erasure "
+                    "again: it then covers the new version, too."
                 )
         versions = list_versions(git)
         if versions:
@@ -239,90 +223,116 @@ def move_references(git: Git, reissue: Reissue, *, remote_url: str) -> None:
             record_registry(remote, git, versions[-1].commit)
 
 
-def _written(
-    git: Git,
-    info: VersionInfo,
-    leaving: Leaving,
-    image_path: ImagePath,
-    remote: DvcRemote,
-    files: Mapping[str, str],
-    commits: dict[str, str],
-    gone: int | None,
-    last: VersionInfo | None,
-) -> str | None:
-    """Write one version anew where it has to be, and note its commit; None if nothing is left.
+@dataclass
+class _Rewriter:
+    """Writes versions without erased content, oldest first, and collects the results.
 
-    ``gone`` is how many images leave it, 0 if it only names one as a group, or None. ``last`` is
-    the version before of those that stay. Returns DVC's name of the folder.
+    Attributes:
+        commits: old commit to new commit, the same if it did not change. For a withdrawn version
+            it is the new commit of its first parent.
+        folders: old name to new name of the folder object, withdrawn versions excluded.
+        held, withdrawn, objects: as in ``Reissue``.
+        last: the last version that was not withdrawn.
     """
-    manifest, parents = info.manifest, _parents(git, info.commit)
-    now_parents = list(dict.fromkeys(commits.get(each, each) for each in parents))
-    text = manifest.to_json().decode()
-    told = leaving.text(text)
-    if gone is None and told == text and now_parents == parents:
-        commits[info.commit] = info.commit
-        return manifest.folder_md5
-    new = Manifest.from_json(told.encode(), where=info.tag)
-    if gone is not None:
-        folder = _folder_without(git, info, leaving, image_path, remote, files)
-        if folder is None:
-            commits[info.commit] = now_parents[0]
+
+    git: Git
+    leaving: ErasedContent
+    image_path: ImagePath
+    commits: dict[str, str] = field(default_factory=dict)
+    folders: dict[str, str] = field(default_factory=dict)
+    held: dict[str, int] = field(default_factory=dict)
+    withdrawn: list[str] = field(default_factory=list)
+    objects: set[tuple[str, str]] = field(default_factory=set)
+    last: VersionInfo | None = None
+
+    def add(self, info: VersionInfo, remote: DvcRemote) -> None:
+        """Rewrite a version if it changes, and collect the result."""
+        files = remote.read_folder(info.manifest.folder_md5)
+        erased = _erased_images(remote, files, self.leaving.images, info.tag)
+        if erased:
+            self.held[info.tag] = erased
+        if erased is not None:
+            names = {*files.values(), info.manifest.folder_md5}
+            self.objects |= {(remote.url, name) for name in names}
+        folder_md5 = self._write(info, remote, files, erased)
+        if folder_md5 is None:
+            self.withdrawn.append(info.tag)
+        else:
+            self.last = info
+            self.folders[info.manifest.folder_md5] = folder_md5
+
+    def _write(
+        self, info: VersionInfo, remote: DvcRemote, files: Mapping[str, str], erased: int | None
+    ) -> str | None:
+        """Write a version if it changes, and return the name of its folder object.
+
+        ``erased`` is the number of its erased images, 0 if one only names a duplicate group, or
+        None. Returns None for a version that would be empty.
+        """
+        git, manifest, leaving = self.git, info.manifest, self.leaving
+        parents = git.text("rev-list", "--parents", "--max-count=1", info.commit).split()[1:]
+        new_parents = list(dict.fromkeys(self.commits.get(each, each) for each in parents))
+        text = manifest.to_json().decode()
+        new_text = leaving.text(text)
+        if erased is None and new_text == text and new_parents == parents:
+            self.commits[info.commit] = info.commit
+            return manifest.folder_md5
+        new = Manifest.from_json(new_text.encode(), where=info.tag)
+        if erased is not None:
+            folder = self._build_folder(info, remote, files)
+            if folder is None:
+                self.commits[info.commit] = new_parents[0]
+                return None
+            upload_objects(remote, folder, set(files.values()))
+            new = _with_folder(new, folder, erased, leaving)
+        new = replace(
+            new,
+            parent_version=self.last.version if self.last else "",
+            parent_commit=self.commits[self.last.commit] if self.last else "",
+        )
+        tree = git.write_tree(
+            git.tree_of(info.commit),
+            {
+                MANIFEST_PATH: new.to_json(),
+                f"datasets/{new.dataset}.dvc": pointer_text(new).encode(),
+            },
+        )
+        message = git.text("show", "--no-patch", "--format=%B", info.commit)
+        commit = git.commit_tree(tree, new_parents, f"{message}\n", leaving.at)
+        self.commits[info.commit] = commit
+        return new.folder_md5
+
+    def _build_folder(
+        self, info: VersionInfo, remote: DvcRemote, files: Mapping[str, str]
+    ) -> FolderObjects | None:
+        """Return a version's folder without the erased content; None if it would be empty."""
+        params = self.git.read(info.commit, "params.yaml")
+        if params is None:
+            raise unknown_version(self.git, info.tag)
+        policy = parse_policy(params.decode(), where=f"{info.tag}: params.yaml")
+        before = last_version(remote, info.manifest, files, policy.ontology.digest)
+        if before is not None:
+            labels = before.training_set
+        else:
+            labels = version_labels(remote, files, where=info.tag)
+        remaining = self.leaving.labels(labels)
+        if remaining.empty:
             return None
-        _upload(remote, folder, set(files.values()))
-        new = _with_folder(new, folder, gone, leaving)
-    new = replace(
-        new,
-        parent_version=last.version if last else "",
-        parent_commit=commits[last.commit] if last else "",
-    )
-    tree = git.write_tree(
-        git.tree_of(info.commit),
-        {
-            MANIFEST_PATH: new.to_json(),
-            f"datasets/{new.dataset}.dvc": pointer_text(new).encode(),
-        },
-    )
-    message = git.text("show", "--no-patch", "--format=%B", info.commit)
-    commits[info.commit] = git.commit_tree(tree, now_parents, f"{message}\n", leaving.at)
-    return new.folder_md5
-
-
-def _folder_without(
-    git: Git,
-    info: VersionInfo,
-    leaving: Leaving,
-    image_path: ImagePath,
-    remote: DvcRemote,
-    files: Mapping[str, str],
-) -> FolderObjects | None:
-    """Return a version's folder without what leaves; None if it would be empty."""
-    params = git.read(info.commit, "params.yaml")
-    if params is None:
-        raise unknown_version(git, info.tag)
-    policy = parse_policy(params.decode(), where=f"{info.tag}: params.yaml")
-    before = last_version(remote, info.manifest, files, policy.ontology.digest)
-    if before is not None:
-        known = before.training_set
-    else:
-        known = version_labels(remote, dict(files), where=info.tag)
-    labels = leaving.labels(known)
-    if labels.empty:
-        return None
-    content = build_folder(
-        labels,
-        policy.ontology,
-        name=info.manifest.dataset,
-        last=before,
-        keep_together=policy.splits.keep_together,
-    )
-    return name_objects(content, image_path)
+        content = build_folder(
+            remaining,
+            policy.ontology,
+            name=info.manifest.dataset,
+            last=before,
+            keep_together=policy.splits.keep_together,
+        )
+        return name_objects(content, self.image_path)
 
 
 def _with_folder(
-    manifest: Manifest, folder: FolderObjects, gone: int, leaving: Leaving
+    manifest: Manifest, folder: FolderObjects, erased: int, leaving: ErasedContent
 ) -> Manifest:
     facts = folder.facts
-    said = ErasedImages(gone, leaving.reason, leaving.at.isoformat(timespec="seconds"))
+    erasure = ErasedImages(erased, leaving.reason, leaving.at.isoformat(timespec="seconds"))
     return replace(
         manifest,
         folder_md5=folder.md5,
@@ -331,53 +341,39 @@ def _with_folder(
         images=sum(facts.images.values()),
         boxes=sum(facts.boxes.values()),
         images_by_split=facts.images,
-        boxes_by_split={
-            split: {one.name: one.boxes[split] for one in facts.classes} for split in facts.images
-        },
+        boxes_by_split=folder.boxes_by_split,
         audits=manifest.audits | folder.audits,
         rendering=rendering_digest(),
         labels_root=folder.labels_root,
-        erased=(*manifest.erased, said) if gone else manifest.erased,
+        erased=(*manifest.erased, erasure) if erased else manifest.erased,
     )
 
 
-def _upload(remote: DvcRemote, folder: FolderObjects, held: set[str]) -> None:
-    missing = remote.missing(folder.names - held)
-    files = {name: folder.source(name) for name in missing if name != folder.md5}
-    remote.upload(files)
-    if folder.md5 in missing:
-        remote.upload({folder.md5: folder.source(folder.md5)})
-
-
-def _held(files: Mapping[str, str], images: Collection[str]) -> set[str]:
-    """Return those of the images that are among a version's files."""
-    matches = (IMAGE_PATH.fullmatch(path) for path in files)
-    return {match["image"] for match in matches if match and match["image"] in images}
-
-
-def _in_groups(
+def _erased_images(
     remote: DvcRemote, files: Mapping[str, str], images: Collection[str], tag: str
-) -> bool:
-    """Return whether a version names one of the images as that of a group of others."""
-    if not images:
-        return False
-    labels = version_labels(remote, dict(files), where=tag)
-    return bool(labels["group_id"].isin(images).any())
+) -> int | None:
+    """Return how many of the images a version holds.
 
-
-def _parents(git: Git, commit: str) -> list[str]:
-    return git.text("rev-list", "--parents", "--max-count=1", commit).split()[1:]
+    It is 0 if one of them only names a duplicate group of other images, and None if the version has
+    no trace of them.
+    """
+    matches = (IMAGE_PATH.fullmatch(path) for path in files)
+    held = {match["image"] for match in matches if match and match["image"] in images}
+    if held or not images:
+        return len(held) or None
+    labels = version_labels(remote, files, where=tag)
+    return 0 if labels[TrainingSet.group_id].isin(images).any() else None
 
 
 def _move_of(
-    git: Git, name: str, commit: str, commits: Mapping[str, str], gone: Collection[str]
+    git: Git, name: str, commit: str, commits: Mapping[str, str], withdrawn: Collection[str]
 ) -> Move:
-    """Return where a tag on a version goes: that of the version, or of a stage it is in."""
+    """Return the move of a tag of a version, or of a stage that it is in."""
     old, new = git.value(name), commits[commit]
-    if commit in gone:
-        # A stage of it goes with it: nobody approved of another version for that.
+    if commit in withdrawn:
+        # The stages of a withdrawn version are deleted: no other version was approved for them.
         return Move(name, old, "")
     if new == commit:
         return Move(name, old, old)
-    # One without a message is the commit itself.
+    # A lightweight tag is the commit itself.
     return Move(name, old, new if old == commit else git.retag(old, new))

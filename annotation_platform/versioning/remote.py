@@ -1,6 +1,6 @@
-"""The DVC remote as a store of objects by MD5, and DVC's own form of a folder.
+"""The DVC remote as a store of objects by MD5, and DVC's folder objects.
 
-DVC is imported when a remote is opened, because that takes half a second.
+DVC is imported when a remote is opened, because the import takes half a second.
 """
 
 import errno
@@ -35,15 +35,15 @@ from annotation_platform.versioning.uploading import (
 )
 
 Progress = Callable[[int, int], None]
-"""Called with the files done and the files in all."""
+"""Called with the number of files done and the number of all files."""
 
 _BATCH, _FEW = 256, 32
 _WRITERS = 8
 
 
 def folder_object(md5_of: Mapping[str, str]) -> tuple[str, bytes]:
-    """Return name and content of DVC's object for a folder: relative path to MD5 of each file."""
-    # As json.dumps writes it, in a fifth of the time: it lists every file of a version.
+    """Return name and content of DVC's folder object, which lists path and MD5 of each file."""
+    # The same bytes as json.dumps in a fifth of the time; every file of a version is listed.
     quoted = json.encoder.encode_basestring_ascii
     entries = [f'{{"md5": "{md5_of[path]}", "relpath": {quoted(path)}}}' for path in sorted(md5_of)]
     data = f"[{', '.join(entries)}]".encode()
@@ -52,10 +52,10 @@ def folder_object(md5_of: Mapping[str, str]) -> tuple[str, bytes]:
 
 @dataclass(frozen=True)
 class Checked:
-    """What became of an object: nothing, or ``missing``, or ``damaged``; and how long it is."""
+    """The result of reading an object: its problem, empty if it is intact, and its size."""
 
     problem: Literal["", "missing", "damaged"]
-    byte_size: int = 0
+    byte_size: int = 0  # 0 if it is missing
 
 
 class DvcRemote:
@@ -68,9 +68,9 @@ class DvcRemote:
 
         self.url = url
         if "://" not in url and not os.path.isabs(url):  # noqa: PTH117
-            # A relative path would point inside the clone of whoever pulls.
+            # A relative path would point inside the clone of every reader.
             raise SettingsError(
-                f"{url}: a remote is a URL or an absolute path. Give the whole path."
+                f"{url}: a remote is a URL or an absolute path. Give the absolute path."
             )
         try:
             kind, config, path = get_cloud_fs({}, url=url, **(options or {}))
@@ -81,38 +81,42 @@ class DvcRemote:
             ) from error
         self._fs: Any = fs
         self._odb: Any = get_odb(fs, fs.join(path, "files", "md5"), hash_name="md5")
-        self._notes = fs.join(path, "registries")
+        self._records = fs.join(path, "registries")
         self._is_local = fs.protocol == "local"
 
     def missing(self, names: Iterable[str]) -> set[str]:
-        """Return those objects that the remote does not hold."""
+        """Return the objects that the remote lacks."""
         wanted = sorted(set(names))
         with self._errors():
             return set(wanted) - set(self._odb.oids_exist(wanted))
 
     def read(self, name: str) -> bytes | None:
-        """Return the content of an object, or None if the remote does not hold it."""
+        """Return the content of an object, or None if the remote lacks it."""
         with self._errors(), suppress(FileNotFoundError):
             content: bytes = self._fs.cat_file(self._odb.oid_to_path(name))
             return content
         return None
 
-    def read_whole(self, name: str, what: str) -> bytes:
-        """Return the content of an object; one that is missing or damaged is a PublishError."""
+    def read_intact(self, name: str, title: str) -> bytes:
+        """Return the content of an object; a PublishError if it is missing or damaged."""
         data = self.read(name)
         if data is None or _md5(data) != name:
-            raise self.not_whole(f"{what} (object {name})", found=data is not None)
+            raise self.object_error(f"{title} (object {name})", found=data is not None)
         return data
 
-    def not_whole(self, what: str, *, found: bool) -> PublishError:
-        """Return the error for an object that is missing, or is found and damaged."""
+    def object_error(self, title: str, *, found: bool) -> PublishError:
+        """Return the error for an object that is missing, or damaged if it is ``found``."""
         return PublishError(
-            f"{self.url}: {what} is {'damaged' if found else 'missing'}. `annotation-platform "
-            "version verify --repair` puts back what the lake still has."
+            f"{self.url}: {title} is {'damaged' if found else 'missing'}. `annotation-platform "
+            "version verify --repair` restores objects that the lake still has."
         )
 
     def read_folder(self, name: str) -> dict[str, str]:
-        """Return relative path to MD5 of a published folder; if it is not whole, a PublishError."""
+        """Return relative path to MD5 of each file in a folder object.
+
+        Raises:
+            PublishError: the object is missing or damaged.
+        """
         data = self.read(name)
         if data is None:
             raise PublishError(
@@ -128,8 +132,12 @@ class DvcRemote:
     def upload(self, sources: Mapping[str, Source], *, progress: Progress | None = None) -> None:
         """Write each object, by MD5, then read it back and hash it.
 
-        A source whose MD5 is not its name is a PublishError naming it; whatever arrives damaged is
-        taken away again. An object under its name is whole at every moment.
+        An object with its final name is complete at every moment; one that arrives damaged is
+        removed.
+
+        Raises:
+            PublishError: the content of a source does not match its name, an object arrived
+                damaged, or the remote cannot be used.
         """
         names = sorted(sources)
         size = _FEW if self._is_local else _BATCH
@@ -139,7 +147,7 @@ class DvcRemote:
         ]
         done = 0
         with self._errors():
-            for count in self._written(batches):
+            for count in self._write_batches(batches):
                 done += count
                 if progress is not None:
                     progress(done, len(names))
@@ -147,33 +155,33 @@ class DvcRemote:
                 for folder in {os.path.dirname(self._odb.oid_to_path(name)) for name in names}:  # noqa: PTH120  as many as names
                     sync(folder)
 
-    def _written(self, batches: Sequence[Mapping[str, Source]]) -> Iterator[int]:
-        """Yield the number of objects in each batch, once they are written."""
+    def _write_batches(self, batches: Sequence[Mapping[str, Source]]) -> Iterator[int]:
+        """Write the batches and yield the number of objects after each."""
         if not self._is_local:
             yield from map(self._copy, batches)
             return
         started, worked = time.perf_counter(), time.thread_time()
-        yield from map(self._write_here, batches[:1])
+        yield from map(self._write_locally, batches[:1])
         used = time.thread_time() - worked
         waited = time.perf_counter() - started - used
-        # Where the disk is not waited for threads only take turns, at twice the cost.
+        # If the first batch did not wait for the disk, threads would only double the cost.
         with ThreadPoolExecutor(max_workers=_WRITERS if waited > used else 1) as pool:
-            yield from pool.map(self._write_here, batches[1:])
+            yield from pool.map(self._write_locally, batches[1:])
 
     def all(self) -> Iterator[str]:
-        """Return the names of all objects that the remote holds."""
+        """Return the names of all objects in the remote."""
         with self._errors():
             yield from self._odb.all()
 
     def written_at(self, name: str) -> datetime:
-        """Return when an object was written, in UTC."""
+        """Return the time at which an object was written, in UTC."""
         with self._errors():
             entry = self._fs.info(self._odb.oid_to_path(name))
-        when = entry.get("LastModified") or entry["mtime"]
-        return when if isinstance(when, datetime) else datetime.fromtimestamp(when, UTC)
+        written = entry.get("LastModified") or entry["mtime"]
+        return written if isinstance(written, datetime) else datetime.fromtimestamp(written, UTC)
 
     def download(self, name: str, take: Callable[[bytes], object]) -> bool:
-        """Give an object piece by piece to ``take``; False if the remote does not hold it."""
+        """Pass an object in pieces of at most 1 MiB to ``take``; False if the remote lacks it."""
         with self._errors():
             try:
                 with self._fs.open(self._odb.oid_to_path(name), "rb") as stream:
@@ -184,41 +192,41 @@ class DvcRemote:
         return True
 
     def check(self, name: str) -> Checked:
-        """Read an object to its end and say whether it is what its name says."""
+        """Read a whole object and return whether its content matches its name."""
         target = self._odb.oid_to_path(name)
         with self._errors():
             try:
                 digest, byte_size = self._read_through(target)
             except FileNotFoundError as error:
                 if "bucket does not exist" in str(error):
-                    # Nothing was lost: this is another place than it should be.
+                    # The address is wrong, so the object is not reported as missing.
                     raise self._unreachable(error) from error
                 return Checked("missing")
         return Checked("" if digest == bare(name) else "damaged", byte_size)
 
     def replace(self, name: str, source: Source) -> bool:
-        """Put an object in the place of one that is missing or damaged.
+        """Write an object that is missing or damaged.
 
         Returns:
-            False if the source is not what the name says; then nothing has changed.
+            False if the content of the source does not match the name; nothing has changed then.
         """
-        with tempfile.TemporaryDirectory(prefix="annotation-mend-") as folder:
+        with tempfile.TemporaryDirectory(prefix="annotation-repair-") as folder:
             path = as_file(name, source, Path(folder))
-            if not path.is_file() or file_md5(path, source.what) != bare(name):
+            if not path.is_file() or file_md5(path, source.title) != bare(name):
                 return False
-        # Written beside and moved there: no reader sees half of it.
+        # The upload renames a complete file, so no reader sees a part of it.
         self.upload({name: source})
         return True
 
     def remove(self, names: Iterable[str]) -> None:
-        """Take objects away; one that is gone already does no harm."""
+        """Remove objects; missing ones are ignored."""
         with self._errors():
             for name in names:
                 with suppress(FileNotFoundError):
                     self._fs.remove(self._odb.oid_to_path(name))
 
     def erase(self, names: Iterable[str]) -> None:
-        """Take objects away with every version that a bucket keeps of them."""
+        """Remove objects with all their versions in a versioned bucket."""
         for name in names:
             if self._fs.protocol == "s3":
                 self._erase_versions(self._odb.oid_to_path(name))
@@ -229,53 +237,50 @@ class DvcRemote:
         bucket, _, key = path.partition("/")
         with self._errors():
             client = self._fs.fs
-            told = client.call_s3("list_object_versions", Bucket=bucket, Prefix=key)
-            for each in (*told.get("Versions", ()), *told.get("DeleteMarkers", ())):
+            listing = client.call_s3("list_object_versions", Bucket=bucket, Prefix=key)
+            for each in (*listing.get("Versions", ()), *listing.get("DeleteMarkers", ())):
                 if each["Key"] == key:
                     client.call_s3(
                         "delete_object", Bucket=bucket, Key=key, VersionId=each["VersionId"]
                     )
             client.invalidate_cache()
 
-    def notes(self) -> list[str]:
-        """Return the names of the notes beside the objects, sorted."""
+    def records(self) -> list[str]:
+        """Return the names of the registry records in the remote, sorted; see ``sharing.py``."""
         with self._errors():
-            return sorted(self._fs.name(path) for path in self._fs.find(self._notes))
+            return sorted(self._fs.name(path) for path in self._fs.find(self._records))
 
-    def read_note(self, name: str) -> bytes | None:
-        """Return a note, or None if there is none of that name."""
+    def read_record(self, name: str) -> bytes | None:
+        """Return the content of a registry record, or None if there is no such record."""
         with self._errors(), suppress(FileNotFoundError):
-            content: bytes = self._fs.cat_file(self._fs.join(self._notes, name))
+            content: bytes = self._fs.cat_file(self._fs.join(self._records, name))
             return content
         return None
 
-    def write_note(self, name: str, data: bytes) -> None:
-        """Write a note beside the objects, whole or not at all."""
-        path = self._fs.join(self._notes, name)
+    def write_record(self, name: str, data: bytes) -> None:
+        """Write a registry record atomically."""
+        path = self._fs.join(self._records, name)
         if self._is_local:
             write_file(Path(path), data)
             return
         with self._errors():
             self._fs.pipe_file(path, data)
 
-    def remove_note(self, name: str) -> None:
-        """Take a note away; one that is gone already does no harm."""
+    def remove_record(self, name: str) -> None:
+        """Remove a registry record; a missing one is ignored."""
         with self._errors(), suppress(FileNotFoundError):
-            self._fs.remove(self._fs.join(self._notes, name))
+            self._fs.remove(self._fs.join(self._records, name))
 
-    def _write_here(self, sources: Mapping[str, Source]) -> int:
+    def _write_locally(self, sources: Mapping[str, Source]) -> int:
         for name, source in sources.items():
             try:
-                write_to_folder(name, source, self._place(name))
+                write_to_folder(name, source, Path(self._odb.oid_to_path(name)))
             except DamagedError:
                 raise self._damaged(name) from None
         return len(sources)
 
-    def _place(self, name: str) -> Path:
-        return Path(self._odb.oid_to_path(name))
-
     def _copy(self, sources: Mapping[str, Source]) -> int:
-        """Write objects into a bucket, and take away what arrived damaged."""
+        """Write objects into a bucket, and remove those that arrived damaged."""
         targets = {name: self._odb.oid_to_path(name) for name in sources}
         copy_to_bucket(self._fs, targets, sources)
         with ThreadPoolExecutor(max_workers=16) as pool:
@@ -324,23 +329,27 @@ class DvcRemote:
 
 @contextmanager
 def registry_lock(folder: Path, *, wait_seconds: float = 600.0) -> Iterator[None]:
-    """Hold DVC's lock of the repository in ``folder``; without ``.dvc``, one beside git's own.
+    """Hold DVC's lock of the repository in ``folder``; without ``.dvc``, one in the git directory.
 
-    It keeps gc, DVC's and ours, from taking away objects that no commit names yet. A lock left by
-    a dead process does not count: the operating system has let go of it.
+    It keeps garbage collection, DVC's and ours, from removing objects that no commit names yet. The
+    operating system releases the lock of a dead process.
+
+    Raises:
+        PublishError: another process holds the lock for longer than ``wait_seconds``.
+        SettingsError: the lock file cannot be created.
     """
     from dvc.lock import Lock, LockError
 
     path = folder / ".dvc" / "tmp" / "lock"
     if not (folder / ".dvc").is_dir():
-        # Publishers and gc keep out of each other's way in a bare repository too.
+        # Publishers and garbage collection exclude each other in a bare repository too.
         path = Git(folder).git_dir / "annotation-platform.lock"
     end = time.monotonic() + wait_seconds
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SettingsError(
-            f"{path}: cannot be created ({error.strerror}). Check who owns the registry."
+            f"{path}: cannot be created ({error.strerror}). Check the owner of the registry."
         ) from error
     lock = Lock(str(path))
     while True:

@@ -1,8 +1,9 @@
-"""Which registries have published to a remote, so that none takes away what another needs.
+"""Records of the registries that publish to a remote, so that none removes objects of another.
 
-Each notes itself beside the objects, with the last commit that it published. While it publishes,
-the commit is left open. A registry that holds the commit of a note holds all that was published
-until then, whatever name the note has for it: it may be the same one, by another address.
+Each registry writes a record in the remote, with the last commit that it published; during a
+publication the commit is empty. A registry that holds the commit of a record holds everything that
+was published until then, whatever name the record has: it may be the same registry under another
+address.
 """
 
 import hashlib
@@ -18,72 +19,73 @@ from annotation_platform.versioning.remote import DvcRemote
 
 
 @dataclass(frozen=True)
-class Note:
-    """A registry that has published to a remote."""
+class RegistryRecord:
+    """The record of a registry that has published to a remote."""
 
     registry: str  # address without secrets, or path
-    host: str  # of a path; empty for an address
-    commit: str  # the last published; empty while it is not known
+    host: str  # host name for a path; empty for an address
+    commit: str  # the last published; empty while a publication runs
 
     @property
     def shown(self) -> str:
-        """What messages call the registry."""
+        """The name of the registry in messages."""
         return f"{self.registry} on {self.host}" if self.host else self.registry
 
     @property
     def name(self) -> str:
-        """The name of the note: one a registry."""
+        """The file name of the record, unique for a registry."""
         return hashlib.sha256(self.shown.encode()).hexdigest()[:16] + ".json"
 
 
 def record_registry(remote: DvcRemote, registry: Git, commit: str) -> None:
-    """Note in a remote that a registry publishes there, and the last commit it published."""
+    """Record in a remote that a registry publishes there, and the last commit it published."""
     if remote.url.startswith(("http://", "https://")):
-        # Nothing can be listed there, so there is no gc either that could take anything away.
+        # Such a remote cannot list its objects, so it has no garbage collection.
         return
-    note = _note_of(registry, commit)
-    data = json.dumps(asdict(note), sort_keys=True).encode()
-    if remote.read_note(note.name) != data:
-        remote.write_note(note.name, data)
+    record = _record_of(registry, commit)
+    data = json.dumps(asdict(record), sort_keys=True).encode()
+    if remote.read_record(record.name) != data:
+        remote.write_record(record.name, data)
 
 
-def recorded_registries(remote: DvcRemote) -> list[Note]:
-    """Return the notes of a remote by name; one that cannot be read is a PublishError."""
-    found = []
-    for name in remote.notes():
+def recorded_registries(remote: DvcRemote) -> list[RegistryRecord]:
+    """Return the records of a remote, sorted by name; a PublishError if one cannot be read."""
+    records = []
+    for name in remote.records():
         try:
-            found.append(Note(**json.loads(remote.read_note(name) or b"")))
+            records.append(RegistryRecord(**json.loads(remote.read_record(name) or b"")))
         except (ValueError, TypeError) as error:
             raise PublishError(
-                f"{remote.url}: the note registries/{name} cannot be read. Find out which registry "
-                "wrote it and publish from there, or remove it."
+                f"{remote.url}: the record registries/{name} cannot be read. Find the registry "
+                "that wrote it and publish from there, or remove the record."
             ) from error
-    return sorted(found, key=lambda each: each.shown)
+    return sorted(records, key=lambda each: each.shown)
 
 
-def notes_named(remote: DvcRemote, registries: Sequence[str]) -> list[Note]:
-    """Return the notes of registries that are named as messages name them.
+def find_records(remote: DvcRemote, registries: Sequence[str]) -> list[RegistryRecord]:
+    """Return the records of registries that are given by their name in messages or their path.
 
     Raises:
-        PublishError: one is not noted, or is a path on several machines; it names those there are.
+        PublishError: a registry is not recorded, or is a path on several machines; the message
+            lists the candidates.
     """
-    notes = recorded_registries(remote)
+    records = recorded_registries(remote)
     found = []
     for registry in registries:
-        exact = [each for each in notes if each.shown == registry]
-        several = exact or [each for each in notes if each.registry == registry]
-        if len(several) != 1:
-            known = ", ".join(repr(each.shown) for each in several or notes) or "none"
-            problem = "is on several machines" if several else "is not noted there"
-            raise PublishError(f"{remote.url}: {registry!r} {problem}. Noted: {known}.")
-        found += several
+        exact = [each for each in records if each.shown == registry]
+        matches = exact or [each for each in records if each.registry == registry]
+        if len(matches) != 1:
+            names = ", ".join(repr(each.shown) for each in matches or records) or "none"
+            problem = "is on several machines" if matches else "is not recorded there"
+            raise PublishError(f"{remote.url}: {registry!r} {problem}. Recorded: {names}.")
+        found += matches
     return found
 
 
-def delete_registries(remote: DvcRemote, notes: Sequence[Note]) -> None:
-    """Take away the notes of registries that are no more, so that nobody asks for them."""
-    for each in notes:
-        remote.remove_note(each.name)
+def delete_registries(remote: DvcRemote, records: Sequence[RegistryRecord]) -> None:
+    """Remove the records of deleted registries, so that they are not consulted again."""
+    for each in records:
+        remote.remove_record(each.name)
 
 
 def other_registries(
@@ -92,50 +94,51 @@ def other_registries(
     at_hand: Sequence[Git],
     reach: Callable[[str], Git],
     *,
-    forgotten: Sequence[Note] = (),
+    deleted: Sequence[RegistryRecord] = (),
 ) -> list[Git]:
     """Return the other registries whose versions may need objects of a remote.
 
-    Those are the ones at hand, and the noted ones whose last commit none of them holds.
+    These are the registries at hand, and the recorded ones whose last commit none of them holds.
 
     Args:
-        remote: where the notes are.
-        registry: one's own.
-        at_hand: others that are known to use the remote.
+        remote: the remote with the records.
+        registry: the own registry.
+        at_hand: further registries that use the remote.
         reach: opens a registry by path or address.
-        forgotten: notes of registries whose versions are no more.
+        deleted: records of registries whose versions no longer exist.
 
     Raises:
-        PublishError: a noted registry cannot be read, or is not what the note says: then it is
-            not known what is needed.
+        PublishError: a recorded registry cannot be read, or lacks the recorded commit; the objects
+            that it needs are then unknown.
     """
-    others, own = list(at_hand), _note_of(registry, "")
-    for note in recorded_registries(remote):
+    others, own = list(at_hand), _record_of(registry, "")
+    for record in recorded_registries(remote):
         if (
-            note.name == own.name
-            or note in forgotten
-            or any(note.commit and each.publishes(note.commit) for each in (registry, *others))
+            record.name == own.name
+            or record in deleted
+            or any(record.commit and each.publishes(record.commit) for each in (registry, *others))
         ):
             continue
         problem = "it is on another machine"
-        if note.host in {"", own.host or socket.gethostname()}:
+        if record.host in {"", own.host or socket.gethostname()}:
             try:
-                other = reach(note.registry)
+                other = reach(record.registry)
             except AnnotationPlatformError as error:
                 problem = str(error)
             else:
-                if not note.commit or other.publishes(note.commit):
+                if not record.commit or other.publishes(record.commit):
                     others.append(other)
                     continue
-                problem = f"it no longer has the commit {note.commit[:12]} that it published"
+                problem = f"it no longer has the commit {record.commit[:12]} that it published"
         raise PublishError(
-            f"{remote.url}: {note.shown} publishes there too, and what it needs is not known: "
-            f"{problem.rstrip('.')}. Name it as it is reached from here (--also-registry), or, if "
-            f"its versions are no more, --forget {note.shown!r}."
+            f"{remote.url}: {record.shown} publishes there too, and the objects that it needs are "
+            f"not known: {problem.rstrip('.')}. Give a path or address that is reachable from here "
+            "(--also-registry), or, if its versions no longer exist, "
+            f"--forget {record.shown!r}."
         )
     return others
 
 
-def _note_of(registry: Git, commit: str) -> Note:
+def _record_of(registry: Git, commit: str) -> RegistryRecord:
     where = registry.where
-    return Note(where, "" if is_address(where) else socket.gethostname(), commit)
+    return RegistryRecord(where, "" if is_address(where) else socket.gethostname(), commit)

@@ -1,4 +1,4 @@
-"""The code that made a version, as a commit of the registry, and the files put on top of it."""
+"""The code that produced a version, as a commit of the registry, and its DVC configuration."""
 
 import configparser
 import io
@@ -9,8 +9,8 @@ from annotation_platform.errors import SettingsError
 from annotation_platform.versioning.git import Git, is_checkout
 from annotation_platform.versioning.manifest import CodeState
 
-# Left out of a snapshot of a source tree that is no git checkout, beside what .gitignore names.
-_LEFT_OUT = [".venv/", "venv/", "__pycache__/", "*.egg-info/", ".*_cache/", ".hypothesis/",
+# Excluded from a snapshot of a source tree that is not a git checkout, as is all in .gitignore.
+_EXCLUDED = [".venv/", "venv/", "__pycache__/", "*.egg-info/", ".*_cache/", ".hypothesis/",
              "node_modules/", ".annotation/", ".demo/", "*.pyc"]  # fmt: skip
 _REMOTE = "storage"
 _REMOTE_SECTION = f"'remote \"{_REMOTE}\"'"
@@ -20,10 +20,10 @@ _DVC_IGNORED = b"/config.local\n/tmp\n/cache\n"
 def find_code(
     registry: Git, source_root: Path, params_text: str, remote_url: str, *, now: datetime
 ) -> CodeState:
-    """Return the code commit of ``source_root`` in ``registry``, importing a snapshot if need be.
+    """Return the code commit of ``source_root`` in ``registry``, importing a snapshot if necessary.
 
-    The commit is HEAD of ``source_root`` where the registry holds it; else any commit of the
-    registry with the same tree; else a new one without parents, which no reference names yet.
+    The commit is the HEAD of ``source_root`` if the registry holds it; else any commit of the
+    registry with the same tree; else a new commit without parents and without a reference.
     """
     source = Git(source_root) if is_checkout(source_root) else None
     head = source.resolve("HEAD") if source else None
@@ -40,11 +40,11 @@ def find_code(
 
 
 def snapshot_tree(registry: Git, source_root: Path, params_text: str, remote_url: str) -> str:
-    """Return the id of a tree of the files of ``source_root``, with this policy and DVC remote."""
+    """Return the id of a tree with the files of ``source_root``, this policy and this remote."""
     if is_checkout(source_root):
         files = Git(source_root).tracked_and_new_files()
     else:
-        files = registry.files_of(source_root, leave_out=_LEFT_OUT)
+        files = registry.files_of(source_root, exclude=_EXCLUDED)
     tree = registry.import_files(source_root, files)
     dvc_files, _ = version_config(registry, tree, remote_url)
     return registry.write_tree(tree, {**dvc_files, "params.yaml": params_text.encode()})
@@ -53,11 +53,14 @@ def snapshot_tree(registry: Git, source_root: Path, params_text: str, remote_url
 def version_config(
     registry: Git, code: str, remote_url: str
 ) -> tuple[dict[str, bytes], dict[str, str]]:
-    """Return the DVC files of a version's tree, and the options its remote is opened with.
+    """Return the DVC files of a version's tree, and the options of its remote.
 
-    ``code`` is the commit or tree that the version is put on. Its own ``.dvc/config`` is kept,
-    endpoint and the like of the same remote included; the default remote becomes ``remote_url``,
-    and readers verify what they pull.
+    ``code`` is the commit or tree that the version builds on. The settings of its ``.dvc/config``
+    are preserved, including options of the same remote such as the endpoint. The default remote
+    becomes ``remote_url``, with verification of every pulled object.
+
+    Raises:
+        SettingsError: the existing ``.dvc/config`` cannot be parsed.
     """
     config = _dvc_config(registry, code)
     options: dict[str, str] = {}
@@ -78,13 +81,17 @@ def version_config(
 
 
 def default_remote(registry: Git, code: str) -> str:
-    """Return the address of the remote that the DVC configuration of a commit names as its own."""
+    """Return the address of the default remote in the DVC configuration of a commit.
+
+    Raises:
+        SettingsError: the configuration names no default remote.
+    """
     config = _dvc_config(registry, code)
     name = config.get("core", "remote", fallback="")
     url = config.get(f"'remote \"{name}\"'", "url", fallback="")
     if not url:
         raise SettingsError(
-            f".dvc/config of {code}: it names no remote, so nobody knows where the files are. "
+            f".dvc/config of {code}: it names no remote, so the location of the files is unknown. "
             "Set ANNOTATION_REMOTE."
         )
     return url
@@ -97,7 +104,7 @@ def _dvc_config(registry: Git, code: str) -> configparser.ConfigParser:
         config.read_string(present.decode())
     except configparser.Error as error:
         raise SettingsError(
-            f".dvc/config of {code[:12]}: {' '.join(str(error).split())}. Correct it."
+            f".dvc/config of {code[:12]}: {' '.join(str(error).split())}. Correct the file."
         ) from error
     return config
 

@@ -1,7 +1,7 @@
-"""What a version is used for, in the tags that `gto` reads: ``training-set#production#2``.
+"""Stages of versions, as tags in the form of `gto`: ``training-set#production#2``.
 
-A stage names one version at a time, the last that was put into it; but for ``deprecated``, which a
-version keeps until another stage takes it up again.
+A stage holds one version at a time, the last that was assigned to it. The exception is
+``deprecated``, which any number of versions hold until they are assigned to another stage.
 """
 
 import re
@@ -21,7 +21,7 @@ _LAYOUT = "--format=%(refname:strip=2)%00%(*objectname)%00%(taggerdate:unix)%00%
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage that a version is in, since when, and why."""
+    """The assignment of a version to a stage, with its time (UTC) and reason."""
 
     name: str
     at: datetime
@@ -29,38 +29,43 @@ class Stage:
 
 
 def assign_stage(registry: Registry, tag: str, stage: str, *, reason: str, now: datetime) -> None:
-    """Put a version into a stage; the tag stays for ever, with the reason in its message.
+    """Assign a version to a stage by a permanent tag with the reason in its message.
 
     Args:
-        registry: the git repository; for one behind an address, its mirror, up to date.
-        tag: the version's, such as ``training-set@v1.2.0``.
-        stage: a word in small letters, such as ``production``; or ``deprecated``.
-        reason: for whoever reads it later.
-        now: the time.
+        registry: the git repository; for one behind an address, its refreshed mirror.
+        tag: the tag of the version, such as ``training-set@v1.2.0``.
+        stage: lower-case letters, digits and hyphens, such as ``production``; or ``deprecated``.
+        reason: why the version gets the stage; not empty.
+        now: the time of the assignment.
 
     Raises:
-        PublishError: the version is not known, the stage's name is none, or a reason is missing.
+        PublishError: the version is unknown, the name of the stage is invalid, or the reason is
+            missing.
     """
     git = as_git(registry)
     commit = git.resolve(f"refs/tags/{tag}")
     if commit is None:
         raise unknown_version(git, tag)
     if not _NAME.fullmatch(stage):
-        raise PublishError(f"{stage!r} is no stage. Give a word in small letters: production.")
+        raise PublishError(
+            f"{stage!r} is no stage. Give a lower-case word such as production, at most 50 letters."
+        )
     text = " ".join(reason.split())
     if not text:
-        raise PublishError(f"{tag}: say why it is {stage}: --reason TEXT")
+        raise PublishError(f"{tag}: the stage {stage} needs a reason. Give one with --reason TEXT.")
     dataset = tag.partition("@")[0]
     for _ in range(_ATTEMPTS):
         matches = map(_TAG.fullmatch, git.tags(f"{dataset}#*"))
         number = max((int(match["number"]) for match in matches if match), default=0) + 1
         if git.add_tag(f"{dataset}#{stage}#{number}", commit, text, now):
             return
-    raise PublishError(f"{git.where}: others set stages {_ATTEMPTS} times. Run again.")
+    raise PublishError(
+        f"{git.where}: {_ATTEMPTS} attempts met concurrent assignments of stages. Run again."
+    )
 
 
 def stages_of_versions(registry: Registry) -> dict[str, list[Stage]]:
-    """Return the stages of every version's commit, by commit, in the order of assignment."""
+    """Return the current stages by the commit of their version, in the order of assignment."""
     git = as_git(registry)
     assigned = []
     for line in git.text("for-each-ref", _LAYOUT, "refs/tags/").split("\n"):
@@ -75,9 +80,9 @@ def stages_of_versions(registry: Registry) -> dict[str, list[Stage]]:
     holders: dict[tuple[str, str], str] = {}
     found: dict[str, list[Stage]] = {}
     for dataset, _, stage, commit, at, reason in sorted(assigned):
-        # What is put to use again is deprecated no more.
-        kept = [each for each in found.get(commit, []) if each.name not in {stage, DEPRECATED}]
-        found[commit] = [*kept, Stage(stage, at, reason)]
+        # Any new assignment ends the deprecation of a version.
+        others = [each for each in found.get(commit, []) if each.name not in {stage, DEPRECATED}]
+        found[commit] = [*others, Stage(stage, at, reason)]
         before = holders.get((dataset, stage))
         if stage != DEPRECATED and before not in {None, commit}:
             found[before or ""] = [each for each in found[before or ""] if each.name != stage]

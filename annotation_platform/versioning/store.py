@@ -9,7 +9,7 @@ from annotation_platform.storage.s3 import is_s3
 from annotation_platform.versioning.address import parse_address
 from annotation_platform.versioning.git import Git
 from annotation_platform.versioning.mirror import open_registry
-from annotation_platform.versioning.publisher import ImagePath
+from annotation_platform.versioning.objects import ImagePath
 from annotation_platform.versioning.uploading import InBucket
 
 

@@ -1,4 +1,4 @@
-"""How an object gets into a remote: whole under its name, hashed there, or not at all."""
+"""Write objects into a remote: complete and verified under their name, or not at all."""
 
 import errno
 import hashlib
@@ -22,7 +22,7 @@ _PIECE = 1 << 20
 
 @dataclass(frozen=True)
 class InBucket:
-    """A file that lies in S3: its address, and how to get it where the bucket does not copy it."""
+    """A file in S3: its address, and a function that downloads it if S3 cannot copy it."""
 
     url: str
     fetch: Callable[[], Path]
@@ -30,22 +30,22 @@ class InBucket:
 
 @dataclass(frozen=True)
 class Source:
-    """Where the content of an object comes from, and what errors call it."""
+    """The source of an object's content, and its name in errors."""
 
     content: Path | bytes | InBucket
-    what: str
+    title: str
 
 
 class DamagedError(Exception):
-    """An object did not arrive as its name says, though its source is as it should be."""
+    """An object was damaged on the way into the remote; its source is intact."""
 
 
 def write_to_folder(name: str, source: Source, target: Path) -> None:
-    """Write an object beside its place, read it back, and move it there if it is what it should be.
+    """Write an object to a temporary file next to ``target``, verify it and rename it.
 
     Raises:
-        PublishError: the source cannot be read, or is another content.
-        DamagedError: it did not arrive whole.
+        PublishError: the source cannot be read, or its content does not match the name.
+        DamagedError: the written file does not match the name.
         OSError: the folder cannot be written.
     """
     source = fetched(source)
@@ -63,26 +63,26 @@ def write_to_folder(name: str, source: Source, target: Path) -> None:
 
 
 def _written(path: Path, source: Source) -> str:
-    """Write a new file, and return the MD5 of what can be read of it."""
+    """Write a new file and return the MD5 of its content as read back."""
     with _created(path) as out:
         if isinstance(source.content, bytes):
             out.write(source.content)
         else:
-            _copy_file(source.content, out, source.what)
+            _copy_file(source.content, out, source.title)
         out.flush()
         os.fsync(out.fileno())
         out.seek(0)
         digest = new_md5()
-        # Most files are small: hashlib's own reading would take a quarter of a MiB for each.
+        # Most files are small; hashlib.file_digest would allocate a quarter of a MiB for each.
         while piece := out.read(_PIECE):
             digest.update(piece)
-        # Read-only is DVC's mark of an object that was hashed: others are hashed when met.
+        # DVC treats a read-only object as one that was hashed, and hashes all others.
         os.fchmod(out.fileno(), _HASHED)
     return digest.hexdigest()
 
 
 def _created(path: Path) -> BufferedRandom:
-    """Return a new file to write to and read back; its folder is made where there is none."""
+    """Return a new file for writing and reading, in a folder that is created if necessary."""
     try:
         return path.open("x+b")
     except FileNotFoundError:
@@ -91,13 +91,14 @@ def _created(path: Path) -> BufferedRandom:
 
 
 def copy_to_bucket(fs: Any, targets: Mapping[str, str], sources: Mapping[str, Source]) -> None:
-    """Write objects into a bucket; what lies in S3 already is copied there by S3 itself.
+    """Write objects into a bucket; S3 itself copies sources that are in S3.
 
-    ``fs`` is DVC's file system of the remote, ``targets`` where in it each object goes. Reading
-    them back is the caller's to do.
+    ``fs`` is DVC's file system of the remote, ``targets`` the path in it of each object. The caller
+    verifies the written objects.
 
     Raises:
-        PublishError: a source cannot be read, or is another content; nothing was written then.
+        PublishError: a source cannot be read, or its content does not match the name; then no
+            source of this machine was written.
     """
     from dvc_objects.fs import generic
     from dvc_objects.fs.local import localfs
@@ -109,7 +110,7 @@ def copy_to_bucket(fs: Any, targets: Mapping[str, str], sources: Mapping[str, So
     with tempfile.TemporaryDirectory(prefix="annotation-publish-") as folder:
         files = {name: as_file(name, source, Path(folder)) for name, source in left.items()}
         with ThreadPoolExecutor() as pool:
-            for _ in pool.map(lambda name: _check_file(name, files[name], left[name].what), files):
+            for _ in pool.map(lambda name: _check_file(name, files[name], left[name].title), files):
                 pass
         generic.copy(
             localfs, [str(path) for path in files.values()], fs, [targets[name] for name in files],
@@ -118,7 +119,7 @@ def copy_to_bucket(fs: Any, targets: Mapping[str, str], sources: Mapping[str, So
 
 
 def as_file(name: str, source: Source, folder: Path) -> Path:
-    """Return a file with the content of a source: its own, or one made in ``folder``."""
+    """Return a file with the content of a source: its own file, or a new one in ``folder``."""
     content = fetched(source).content
     if isinstance(content, bytes):
         path = folder / name
@@ -129,49 +130,49 @@ def as_file(name: str, source: Source, folder: Path) -> Path:
 
 
 def fetched(source: Source) -> Source:
-    """Return the source as one on this machine."""
+    """Return the source with its content on this machine."""
     if isinstance(source.content, InBucket):
         return replace(source, content=source.content.fetch())
     return source
 
 
 def check_source(name: str, source: Source) -> None:
-    """Raise a PublishError if the file that a source is has changed since it was hashed."""
+    """Raise a PublishError if the file of a source does not have the MD5 in ``name``."""
     content = fetched(source).content
     if isinstance(content, Path):
-        _check_file(name, content, source.what)
+        _check_file(name, content, source.title)
 
 
-def file_md5(path: Path, what: str) -> str:
-    """Return the MD5 of a file; one that cannot be read is a PublishError."""
+def file_md5(path: Path, title: str) -> str:
+    """Return the MD5 of a file; a PublishError if it cannot be read."""
     try:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, new_md5).hexdigest()
     except OSError as error:
-        raise _unreadable(path, what, error) from error
+        raise _unreadable(path, title, error) from error
 
 
 def new_md5() -> "hashlib._Hash":
-    """Return an empty MD5, which is no matter of security here."""
+    """Return a new MD5 object; MD5 is not used for security here."""
     return hashlib.md5(usedforsecurity=False)
 
 
 def bare(name: str) -> str:
-    """Return the MD5 that an object's name says."""
+    """Return the MD5 in the name of an object."""
     return name.removesuffix(".dir")
 
 
-def _check_file(name: str, path: Path, what: str) -> None:
-    found = file_md5(path, what)
+def _check_file(name: str, path: Path, title: str) -> None:
+    found = file_md5(path, title)
     if found != bare(name):
         raise PublishError(
-            f"{what}: {path} has MD5 {found}, but had {bare(name)} when it was cleaned. "
+            f"{title}: {path} has MD5 {found}, but had {bare(name)} when it was cleaned. "
             "Restore the file, or clean its round again."
         )
 
 
 def _copied(fs: Any, source: Source, target: str) -> bool:
-    """Return whether S3 copied the object itself; another account or server may not be able to."""
+    """Return whether S3 copied the object; it may refuse to copy from another account or server."""
     if not isinstance(source.content, InBucket) or fs.protocol != "s3":
         return False
     try:
@@ -181,28 +182,28 @@ def _copied(fs: Any, source: Source, target: str) -> bool:
     return True
 
 
-def _copy_file(source: Path | InBucket, out: BinaryIO, what: str) -> None:
-    """Copy a file; where the file system can share its blocks between the two, it does."""
+def _copy_file(source: Path | InBucket, out: BinaryIO, title: str) -> None:
+    """Copy a file, sharing its blocks if the file system supports that."""
     assert isinstance(source, Path)
     try:
         stream = source.open("rb")
     except OSError as error:
-        raise _unreadable(source, what, error) from error
+        raise _unreadable(source, title, error) from error
     with stream:
         try:
             while os.copy_file_range(stream.fileno(), out.fileno(), 1 << 30):
                 pass
         except OSError as error:
             if error.errno not in {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}:
-                # It does not say which of the two files it was.
-                file_md5(source, what)
+                # The error may concern either file. This raises if the source cannot be read.
+                file_md5(source, title)
                 raise
             stream.seek(0)
             out.seek(0)
             shutil.copyfileobj(stream, out, 1 << 20)
 
 
-def _unreadable(path: Path, what: str, error: OSError) -> PublishError:
+def _unreadable(path: Path, title: str, error: OSError) -> PublishError:
     return PublishError(
-        f"{what}: {path} cannot be read ({error.strerror}). Restore it and publish again."
+        f"{title}: {path} cannot be read ({error.strerror}). Restore the file and publish again."
     )

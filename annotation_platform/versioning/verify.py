@@ -1,12 +1,12 @@
-"""Whether the remote still holds what versions say, byte for byte, and mending what it does not.
+"""Verify that the remote holds every object of versions byte for byte, and repair the others.
 
-DVC takes an object for whole if one of its name is there: what was truncated or changed since, it
-delivers. So every object that a version names is read and hashed here.
+DVC treats an object as intact if it exists, and delivers truncated or changed content. Therefore
+every object that a version names is read and hashed here.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from annotation_platform.errors import AnnotationPlatformError
@@ -22,32 +22,32 @@ from annotation_platform.versioning.uploading import Source
 
 _FOLDER_OBJECT = "(the list of its files)"
 
-Mend = Callable[[str, str], Source | None]
-"""Given path and MD5 of a file of a version, where its content can be had; None if nowhere."""
+FindSource = Callable[[str, str], Source | None]
+"""Returns the source of a version's file, given its path and MD5; None if there is none."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """An object that a version needs and the remote does not hold whole."""
+    """An object of a version that is missing or damaged in the remote."""
 
     kind: Literal["missing", "damaged"]
     name: str  # its MD5
-    path: str  # of the file in the version, the first of several
+    path: str  # of the file in the version; the first one if there are several
     tags: tuple[str, ...]  # of the versions that need it, oldest first
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What was found.
+    """The result of a verification.
 
-    ``problems`` are those that are left, ``repaired`` those that were mended. ``orphans`` are
-    objects of the remote that no version names: left by a publisher that was killed, or of one
-    that is at work at this moment. They do no harm, and ``gc`` takes them away.
+    ``problems`` are the remaining ones, ``repaired`` the ones that were repaired. ``orphans`` are
+    objects of the remote that no version names: a killed publisher left them, or a running one is
+    uploading them. They are harmless, and ``gc`` removes them.
     """
 
     tags: tuple[str, ...]
-    objects: int
-    byte_size: int
+    objects: int  # number of objects that were read
+    byte_size: int  # their total size
     problems: tuple[Problem, ...]
     repaired: tuple[Problem, ...] = ()
     orphans: tuple[str, ...] = ()
@@ -55,7 +55,7 @@ class Verification:
 
 @dataclass
 class _Named:
-    """An object that versions name: where it lies in them, and which they are."""
+    """An object that versions name: its first path in them, and the tags of the versions."""
 
     path: str
     tags: list[str] = field(default_factory=list)
@@ -66,45 +66,40 @@ def verify_versions(
     remote: DvcRemote,
     tags: Iterable[str] | None = None,
     *,
-    mend: Mend | None = None,
+    find_source: FindSource | None = None,
     progress: Progress | None = None,
 ) -> Verification:
-    """Read and hash every object of some versions, or of all, and mend what is not whole.
+    """Read and hash every object of some versions, or of all, and repair missing or damaged ones.
 
-    With all versions the orphans are named too. An object is mended by what ``mend`` gives for
-    it, or, where its version's tables are whole, by rendering it again from them; only content of
-    the very MD5 is ever put there.
+    Orphans are listed only if all versions are verified. An object is repaired from the source that
+    ``find_source`` returns, or, if the Parquet files of its version are intact, by rendering it
+    again; only content with the right MD5 is ever written.
 
     Args:
-        registry: where the versions are.
-        remote: where their files are.
-        tags: the versions; None is all of them.
-        mend: where lost files can be had, the lake for instance; None mends nothing.
-        progress: told the objects read and those to read.
+        registry: the registry of the versions.
+        remote: the remote with their files.
+        tags: the versions; None: all.
+        find_source: returns a source of lost files, such as the lake; None: repair nothing.
+        progress: called with the numbers of objects read and to read.
 
     Raises:
-        PublishError: a version is not known, or the remote cannot be used.
+        PublishError: a version is unknown, or the remote cannot be used.
     """
-    infos = _wanted(registry, tags)
+    infos = _select_versions(registry, tags)
     named, problems = _named_objects(remote, infos)
     bad, byte_size = _hash_all(remote, named, progress)
     problems += bad
     repaired: list[Problem] = []
-    if mend is not None and problems:
-        problems, repaired = _mended(registry, remote, infos, problems, mend)
+    if find_source is not None and problems:
+        problems, repaired = _repair(registry, remote, infos, problems, find_source)
         if any(each.path == _FOLDER_OBJECT for each in repaired):
-            # Only now is it known what else those versions hold.
-            again = verify_versions(registry, remote, tags, mend=mend, progress=progress)
-            return Verification(
-                again.tags,
-                again.objects,
-                again.byte_size,
-                again.problems,
-                (*repaired, *again.repaired),
-                again.orphans,
+            # The other objects of these versions are known only now.
+            again = verify_versions(
+                registry, remote, tags, find_source=find_source, progress=progress
             )
+            return replace(again, repaired=(*repaired, *again.repaired))
     orphans: set[str] = set()
-    # What an unreadable list of files names is not known, and no orphan.
+    # An unreadable folder object may name objects that would otherwise seem to be orphans.
     unknown = any(each.path == _FOLDER_OBJECT for each in problems)
     if tags is None and not unknown:
         orphans = set(remote.all()) - set(named) - names_of_untagged(registry, remote, infos)
@@ -121,16 +116,17 @@ def verify_versions(
 def audit_versions(
     registry: Registry, remote: DvcRemote, tags: Iterable[str] | None = None
 ) -> dict[str, dict[str, int]]:
-    """Return what is wrong with the content of versions: by tag, name of the audit and count.
+    """Return the defects in the content of versions: tag to name to count, see ``audit.py``.
 
-    All that is no image is read back and compared: COCO, YOLO and tables must say the same, and
-    no group, content or value that policy keeps together may be in two splits. A version of which
-    all is well is there without any count.
+    All files except images are read and compared: COCO, YOLO and tables must agree, and no
+    duplicate group, content or value that the policy keeps together may be in two splits. A sound
+    version has an empty entry.
 
     Raises:
-        PublishError: a version is not known, or a file of it is not whole.
+        PublishError: a version is unknown, or a file of it is missing or damaged.
     """
-    return {info.tag: _audit(as_git(registry), remote, info) for info in _wanted(registry, tags)}
+    infos = _select_versions(registry, tags)
+    return {info.tag: _audit(as_git(registry), remote, info) for info in infos}
 
 
 def _audit(git: Git, remote: DvcRemote, info: VersionInfo) -> dict[str, int]:
@@ -138,7 +134,7 @@ def _audit(git: Git, remote: DvcRemote, info: VersionInfo) -> dict[str, int]:
     paths = [path for path in files if not path.startswith("images/")]
     with ThreadPoolExecutor(max_workers=16) as pool:
         contents = pool.map(
-            lambda path: remote.read_whole(files[path], f"{path} of {info.tag}"), paths
+            lambda path: remote.read_intact(files[path], f"{path} of {info.tag}"), paths
         )
         texts = dict(zip(paths, contents, strict=True))
     params = git.read(info.tag, "params.yaml") or b""
@@ -150,7 +146,7 @@ def _audit(git: Git, remote: DvcRemote, info: VersionInfo) -> dict[str, int]:
 def names_of_untagged(
     registry: Registry, remote: DvcRemote, infos: Iterable[VersionInfo]
 ) -> set[str]:
-    """Return the objects of the last version if it is committed and has no tag yet."""
+    """Return the objects of the last version if it is committed but not tagged yet."""
     git = as_git(registry)
     head = git.resolve(BRANCH)
     data = git.read(head, MANIFEST_PATH) if head else None
@@ -160,10 +156,11 @@ def names_of_untagged(
     return {manifest.folder_md5, *remote.read_folder(manifest.folder_md5).values()}
 
 
-def render_again(registry: Registry, remote: DvcRemote, info: VersionInfo) -> dict[str, Source]:
-    """Return what can be rendered of a version from its own tables, by MD5; nothing if they fail.
+def _render_again(registry: Registry, remote: DvcRemote, info: VersionInfo) -> dict[str, Source]:
+    """Return the text files of a version, rendered again from its Parquet files, by MD5.
 
-    This code may render otherwise than that which published: who asks compares digests.
+    It is empty if a Parquet file is damaged. Today's code may render other content than the code
+    that published the version, so the caller compares digests.
     """
     files = remote.read_folder(info.manifest.folder_md5)
     params = as_git(registry).read(info.tag, "params.yaml")
@@ -174,26 +171,26 @@ def render_again(registry: Registry, remote: DvcRemote, info: VersionInfo) -> di
         ontology = parse_policy(params.decode(), where=f"{info.tag}: params.yaml").ontology
         folder = build_folder(frame, ontology, name=info.manifest.dataset)
     except AnnotationPlatformError:
-        # A damaged table is no table.
+        # Without intact Parquet files, nothing can be rendered.
         return {}
     return {files[path]: Source(data, path) for path, data in folder.texts.items() if path in files}
 
 
-def _wanted(registry: Registry, tags: Iterable[str] | None) -> list[VersionInfo]:
+def _select_versions(registry: Registry, tags: Iterable[str] | None) -> list[VersionInfo]:
     infos = list_versions(registry)
     if tags is None:
         return infos
-    wanted = set(tags)
-    unknown = sorted(wanted - {info.tag for info in infos})
+    selected = set(tags)
+    unknown = sorted(selected - {info.tag for info in infos})
     if unknown:
         raise unknown_version(as_git(registry), unknown[0])
-    return [info for info in infos if info.tag in wanted]
+    return [info for info in infos if info.tag in selected]
 
 
 def _named_objects(
     remote: DvcRemote, infos: Iterable[VersionInfo]
 ) -> tuple[dict[str, _Named], list[Problem]]:
-    """Return what the versions name, and the lists of files that cannot be read."""
+    """Return the objects that the versions name, and the problems of their folder objects."""
     named: dict[str, _Named] = {}
     problems: dict[str, Problem] = {}
     for info in infos:
@@ -226,26 +223,26 @@ def _hash_all(
     return problems, byte_size
 
 
-def _mended(
+def _repair(
     registry: Registry,
     remote: DvcRemote,
     infos: list[VersionInfo],
     problems: list[Problem],
-    mend: Mend,
+    find_source: FindSource,
 ) -> tuple[list[Problem], list[Problem]]:
-    """Return what is left, and what was put back."""
+    """Return the remaining and the repaired problems."""
     rendered: dict[str, dict[str, Source]] = {}
     by_tag = {info.tag: info for info in infos}
-    left, repaired = [], []
+    remaining, repaired = [], []
     for problem in problems:
-        source = mend(problem.path, problem.name)
+        source = find_source(problem.path, problem.name)
         if source is None and problem.path != _FOLDER_OBJECT:
             tag = problem.tags[0]
             if tag not in rendered:
-                rendered[tag] = render_again(registry, remote, by_tag[tag])
+                rendered[tag] = _render_again(registry, remote, by_tag[tag])
             source = rendered[tag].get(problem.name)
         if source is not None and remote.replace(problem.name, source):
             repaired.append(problem)
         else:
-            left.append(problem)
-    return left, repaired
+            remaining.append(problem)
+    return remaining, repaired

@@ -29,7 +29,7 @@ from annotation_platform.provenance.rebuilding.rebuild import rebuild_version
 from annotation_platform.schema.tables import Annotations, CleanedImages, DatasetVersions, RawImages
 from annotation_platform.settings import settings_environment
 from annotation_platform.versioning.git import Git
-from annotation_platform.versioning.registry import checkout_as_stranger, list_versions
+from annotation_platform.versioning.registry import checkout_on_new_machine, list_versions
 from annotation_platform.versioning.stages import assign_stage, stages_of_versions
 from resources.event_images import clear_events
 from tests.pipeline.conftest import open_platform
@@ -182,7 +182,7 @@ def test_an_image_goes_from_everywhere_and_versions_stay_whole(story, tmp_path):
     assert [each.name for each in stages_of_versions(registry)[versions[tags[0]].commit]] == [
         "production"
     ]
-    out = checkout_as_stranger(platform.settings.registry_path, tags[1], tmp_path / "clone")
+    out = checkout_on_new_machine(platform.settings.registry_path, tags[1], tmp_path / "clone")
     files = {path.stem for path in (out / "datasets" / "training-set").rglob("images/*/*")}
     assert files == set(labels_before[tags[1]]["image_id"]) - found.images
     for each in platform.state(tags[1]).labels["image_id"].unique():

@@ -15,7 +15,17 @@ from annotation_platform.labeling.rounds import close_round, seen_annotations
 from annotation_platform.labeling.skills import QUALIFIED, Skills
 from annotation_platform.reporting.status import round_progress
 from annotation_platform.schema.shapes import UNSURE, Label
-from annotation_platform.schema.tables import LabelTasks, table_named
+from annotation_platform.schema.tables import (
+    Annotations,
+    AnnotatorQuality,
+    ConsensusLabels,
+    HumanLabels,
+    LabelTasks,
+    ReviewedLabels,
+    ReviewTasks,
+    RoundTasks,
+    TrainingSet,
+)
 from annotation_platform.versioning.registry import list_versions
 from sensors.labeling import labeling_complete_sensor
 from sensors.releases import review_complete_sensor
@@ -53,8 +63,8 @@ def reason(result):
     return result.skip_message if isinstance(result, dg.SkipReason) else str(result.skip_reason)
 
 
-def read(platform, name, round_id=ONE):
-    return platform.lake.tables.read(table_named(table_named(name)), round_id)
+def read(platform, table, round_id=ONE):
+    return platform.lake.tables.read(table, round_id)
 
 
 ACCEPT, REJECT = "accept", "reject"
@@ -94,7 +104,7 @@ def _now():
 
 def test_what_no_rule_settles_waits_for_a_reviewer_and_carries_their_decision(disputed):
     platform, images = disputed
-    tasks = read(platform, "review_tasks")
+    tasks = read(platform, ReviewTasks)
     assert tasks.set_index("image_id").loc[images[0], "kinds"].split(", ").count("tied") == 1
     assert "unsure" in dict(zip(tasks["image_id"], tasks["kinds"], strict=True)).get(images[1], "")
     waiting = platform.tick(review_complete_sensor)
@@ -103,7 +113,7 @@ def test_what_no_rule_settles_waits_for_a_reviewer_and_carries_their_decision(di
     assert "waits for reviewers" in str(early.failure_data_for_node("reviewed_labels").error)
 
     # Somebody who answered an image tries to review it.
-    author = read(platform, "annotations").query("image_id == @images[0]")
+    author = read(platform, Annotations).query("image_id == @images[0]")
     people = {
         AnnotationsLedger(platform.lake.store).pseudonym(p): p
         for p in platform.labeling.annotators()
@@ -129,7 +139,7 @@ def test_what_no_rule_settles_waits_for_a_reviewer_and_carries_their_decision(di
     assert requested(platform.tick(review_complete_sensor)) == [("release_round", ONE)]
     assert platform.run("release_round", ONE).success
 
-    reviewed = read(platform, "reviewed_labels").set_index("image_id")
+    reviewed = read(platform, ReviewedLabels).set_index("image_id")
     mine = reviewed.loc[[images[0]]]
     assert mine["decision"].tolist() == ["fixed"]
     assert mine["class_name"].tolist() == [classes(platform)[1]]
@@ -137,7 +147,7 @@ def test_what_no_rule_settles_waits_for_a_reviewer_and_carries_their_decision(di
     assert mine["comment"].tolist() == ["the hull"]
     assert mine["decided_by"].tolist() == [AnnotationsLedger(platform.lake.store).pseudonym(EXPERT)]
     assert set(reviewed.loc[[images[1]], "decision"]) == {"rejected"}
-    published = read(platform, "training_set")
+    published = read(platform, TrainingSet)
     assert images[1] not in set(published["image_id"])
     assert published.set_index("image_id").loc[images[0], "class_name"] == classes(platform)[1]
 
@@ -152,14 +162,14 @@ def test_a_release_may_go_without_the_images_under_review(disputed):
     change(platform, review={"undecided": "hold_out"})
     assert requested(platform.tick(review_complete_sensor)) == [("release_round", ONE)]
     assert platform.run("release_round", ONE).success
-    published = set(read(platform, "training_set")["image_id"])
+    published = set(read(platform, TrainingSet)["image_id"])
     assert not published & {images[0], images[1]}
     assert published
     first = list_versions(platform.settings.registry_path)
 
     assert platform.decide(ONE)
     assert platform.run("release_round", ONE).success
-    assert {images[0], images[1]} <= set(read(platform, "training_set")["image_id"])
+    assert {images[0], images[1]} <= set(read(platform, TrainingSet)["image_id"])
     versions = list_versions(platform.settings.registry_path)
     assert len(versions) == len(first) + 1
     assert [v.commit for v in versions[: len(first)]] == [v.commit for v in first]
@@ -169,11 +179,11 @@ def test_with_the_gate_on_auto_nobody_is_asked_and_ties_stay_out(disputed):
     platform, images = disputed
     change(platform, review={"gate": "auto"})
     assert platform.run("merge_round", ONE).success
-    assert (read(platform, "review_tasks")["backend"] == "").all()
+    assert (read(platform, ReviewTasks)["backend"] == "").all()
     result = platform.run("release_round", ONE)
     held = result.asset_materializations_for_node("reviewed_labels")[-1].metadata
     assert held["held_out_images"].value >= 2
-    assert not set(read(platform, "training_set")["image_id"]) & set(images[:2])
+    assert not set(read(platform, TrainingSet)["image_id"]) & set(images[:2])
 
 
 def test_a_closed_round_releases_what_is_annotated_and_asks_the_rest_later(platform):
@@ -187,15 +197,15 @@ def test_a_closed_round_releases_what_is_annotated_and_asks_the_rest_later(platf
     close_round(ONE, "the vendor left", "ada", platform.labeling, platform.lake, now=_now())
     assert requested(platform.tick(labeling_complete_sensor)) == [("merge_round", ONE)]
     assert platform.release(ONE, platform.run("merge_round", ONE)).success
-    assert set(read(platform, "training_set")["image_id"]) == set(images[:5])
-    assert read(platform, "round_tasks")["state"].value_counts().to_dict() == {
+    assert set(read(platform, TrainingSet)["image_id"]) == set(images[:5])
+    assert read(platform, RoundTasks)["state"].value_counts().to_dict() == {
         "answered": 5,
         "left": 3,
     }
     # Late answers are kept and named, and count for nothing.
     platform.say(ONE, lambda *_: box(names[0], 40))
     assert platform.run("merge_round", ONE).success
-    annotations = read(platform, "annotations")
+    annotations = read(platform, Annotations)
     assert annotations["state"].value_counts().to_dict() == {"counted": 10, "late": 6}
     assert set(annotations.loc[annotations["state"] == "late", "detail"]) == {
         "it came after the round was closed"
@@ -211,7 +221,7 @@ def test_a_closed_round_releases_what_is_annotated_and_asks_the_rest_later(platf
     )
     assert requested(platform.tick(labeling_complete_sensor)) == [("merge_round", ONE)]
     assert platform.run("merge_round", ONE).success
-    assert set(read(platform, "annotations")["state"]) == {"counted"}
+    assert set(read(platform, Annotations)["state"]) == {"counted"}
 
 
 def test_a_cancelled_round_counts_nothing_and_keeps_every_annotation(platform):
@@ -224,9 +234,9 @@ def test_a_cancelled_round_counts_nothing_and_keeps_every_annotation(platform):
     )
     assert requested(platform.tick(labeling_complete_sensor)) == [("merge_round", ONE)]
     assert platform.run("merge_round", ONE).success
-    assert read(platform, "human_labels").empty
-    assert set(read(platform, "round_tasks")["state"]) == {"cancelled"}
-    assert len(read(platform, "annotations")) == 8
+    assert read(platform, HumanLabels).empty
+    assert set(read(platform, RoundTasks)["state"]) == {"cancelled"}
+    assert len(read(platform, Annotations)) == 8
     asked = start(platform, 2, TWO)
     assert asked["image_id"].nunique() == 16
 
@@ -235,7 +245,7 @@ def test_what_was_said_in_a_cancelled_round_is_in_no_further_version(platform):
     start(platform, 1, ONE, labeling={"annotations_per_task": 1})
     platform.say(ONE, lambda *_: box(classes(platform)[0], 40))
     assert platform.release(ONE, platform.run("merge_round", ONE)).success
-    first = set(read(platform, "training_set")["image_id"])
+    first = set(read(platform, TrainingSet)["image_id"])
     RoundRecord(platform.lake.store, ONE).write(
         "cancelled", reason="wrong guidelines", by="ada", now=_now(), entries=0
     )
@@ -245,7 +255,7 @@ def test_what_was_said_in_a_cancelled_round_is_in_no_further_version(platform):
     close_round(TWO, "enough", "a test", platform.labeling, platform.lake, now=_now())
     assert platform.run("merge_round", TWO).success
     released = platform.run("release_round", TWO)
-    published = set(read(platform, "training_set", TWO)["image_id"])
+    published = set(read(platform, TrainingSet, TWO)["image_id"])
     assert published == set(asked["image_id"]) - first
     held = released.asset_materializations_for_node("training_set")[-1].metadata["held_rounds"]
     assert held.value == {ONE: "cancelled by ada: wrong guidelines"}
@@ -283,13 +293,13 @@ def test_annotations_are_asked_for_until_they_lead(platform):
     platform.say(ONE, what)
     assert requested(platform.tick(labeling_complete_sensor)) == [("ask_again", ONE)]
     assert platform.run("ask_again", ONE).success
-    more = read(platform, "label_tasks").query("image_id == @image")
+    more = read(platform, LabelTasks).query("image_id == @image")
     assert more["place"].tolist() == [1, 2, 3, 4]
     assert more["assignee"].nunique() == 4
     platform.say(ONE, what)
     assert requested(platform.tick(labeling_complete_sensor)) == [("merge_round", ONE)]
     assert platform.run("merge_round", ONE).success
-    assert len(read(platform, "annotations")) == 2 * 7 + 4
+    assert len(read(platform, Annotations)) == 2 * 7 + 4
 
 
 def test_known_annotations_hide_among_the_others_and_measure_people(platform):
@@ -302,7 +312,7 @@ def test_known_annotations_hide_among_the_others_and_measure_people(platform):
     tasks = start(platform, 2, TWO, labeling={"gold_share": 0.5, "blind_share": 0.5})
     gold = tasks[tasks["purpose"] == "gold"]
     assert gold["image_id"].nunique() == 4
-    assert set(gold["image_id"]) <= set(read(platform, "training_set")["image_id"])
+    assert set(gold["image_id"]) <= set(read(platform, TrainingSet)["image_id"])
     assert gold["task_id"].str.fullmatch(f"{TWO}/labels/[0-9a-f]{{64}}").all()
     assert 0 < tasks["blind"].sum() < len(tasks)
     assert not any(EXPERT in str(value) for value in tasks.to_numpy().ravel()), (
@@ -310,11 +320,11 @@ def test_known_annotations_hide_among_the_others_and_measure_people(platform):
     )
     platform.annotation(TWO)
     assert platform.run("merge_round", TWO).success
-    quality = read(platform, "annotator_quality", TWO)
+    quality = read(platform, AnnotatorQuality, TWO)
     assert quality["gold_annotations"].sum() == 8
     assert quality["gold_quality"].notna().any()
     # What is known already is not resolved, nor published, again.
-    assert not set(read(platform, "consensus_labels", TWO)["image_id"]) & set(gold["image_id"])
+    assert not set(read(platform, ConsensusLabels, TWO)["image_id"]) & set(gold["image_id"])
 
 
 def test_only_people_with_the_expertise_count(platform):
@@ -328,7 +338,7 @@ def test_only_people_with_the_expertise_count(platform):
     platform.say(ONE, lambda *_: box(classes(platform)[0], 40))
     platform.labeling.submit(places[0].backend_task, names[0], box(classes(platform)[0], 9), 1.0)
     assert platform.run("merge_round", ONE).success
-    annotations = read(platform, "annotations")
+    annotations = read(platform, Annotations)
     foreign = annotations[annotations["state"] == "foreign"]
     assert foreign["detail"].tolist() == ["its author lacks the expertise harbours"]
 
@@ -336,7 +346,7 @@ def test_only_people_with_the_expertise_count(platform):
 def test_classes_that_are_renamed_and_split_carry_over_by_their_mapping(platform):
     start(platform, 1, ONE, labeling={"annotations_per_task": 1})
     names = classes(platform)
-    images = sorted(read(platform, "label_tasks")["image_id"])
+    images = sorted(read(platform, LabelTasks)["image_id"])
     platform.say(ONE, lambda image, _: box(names[0] if image < images[4] else names[1], 40))
     for job in ("merge_round", "release_round"):
         assert platform.run(job, ONE).success
@@ -350,11 +360,11 @@ def test_classes_that_are_renamed_and_split_carry_over_by_their_mapping(platform
     assert set(images[4:]) <= set(tasks["image_id"])
     assert not set(images[:4]) & set(tasks["image_id"])
     assert tasks["guideline"].nunique() == 1
-    assert set(tasks["guideline"]) != set(read(platform, "label_tasks")["guideline"])
+    assert set(tasks["guideline"]) != set(read(platform, LabelTasks)["guideline"])
     platform.say(TWO, lambda *_: box("left half", 40))
     for job in ("merge_round", "release_round"):
         assert platform.run(job, TWO).success
-    published = read(platform, "training_set", TWO).set_index("image_id")
+    published = read(platform, TrainingSet, TWO).set_index("image_id")
     assert set(published.loc[images[:4], "class_name"]) == {"vessel"}
     assert set(published.loc[images[4:], "class_name"]) == {"left half"}
 
@@ -387,7 +397,7 @@ def test_a_task_that_was_deleted_is_made_again_only_if_policy_says_so(platform):
     platform.say(ONE, lambda *_: box(classes(platform)[0], 40))
     assert requested(platform.tick(labeling_complete_sensor)) == [("merge_round", ONE)]
     assert platform.run("merge_round", ONE).success
-    assert read(platform, "human_labels")["image_id"].nunique() == 8
+    assert read(platform, HumanLabels)["image_id"].nunique() == 8
 
 
 def test_a_round_annotated_before_its_project_was_deleted_is_merged(platform):
@@ -436,7 +446,7 @@ def test_people_do_live_work_once_they_were_right_where_the_annotation_is_known(
             _annotation_first(platform, TWO, image, name, box(classes(platform)[0], at))
     close_round(TWO, "enough", "a test", platform.labeling, platform.lake, now=_now())
     assert platform.run("merge_round", TWO).success
-    annotations = read(platform, "annotations", TWO)
+    annotations = read(platform, Annotations, TWO)
     assert annotations.loc[annotations["state"] == "foreign", "detail"].tolist() == [
         "its author lacks the expertise qualified"
     ]
@@ -461,7 +471,7 @@ def test_only_a_reviewer_decides_and_what_they_reject_goes_back_with_their_words
     platform.say(ONE, lambda *_: box(classes(platform)[0], 40))
     assert platform.run("merge_round", ONE).success
     places = platform.labeling.open_places(EXPERT)
-    authors = read(platform, "annotations").set_index("image_id")["annotator"]
+    authors = read(platform, Annotations).set_index("image_id")["annotator"]
     names = {
         AnnotationsLedger(platform.lake.store).pseudonym(n): n
         for n in platform.labeling.annotators()

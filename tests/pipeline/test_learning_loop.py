@@ -74,14 +74,14 @@ def test_an_audit_is_drawn_annotated_blind_and_too_small_to_certify_anything(pla
     assert len(audited) == 6
     assert tasks[tasks["image_id"].isin(audited)]["blind"].all()
 
-    nothing_known = first["round_like_what_is_known"]
+    nothing_known = first["round_resembles_earlier_rounds"]
     assert nothing_known.passed
     assert "There are no earlier images" in nothing_known.description
     drift = tables.read(BatchDrift, "round-0002").set_index("feature")
     assert {"brightness", "look", "objects", "classes"} <= set(drift.index)
     assert (drift["reference_images"] == 8).all()
     # The two batches are drawn alike.
-    assert second["round_like_what_is_known"].passed
+    assert second["round_resembles_earlier_rounds"].passed
     # They are looked at once, for the drift and for what is suspect.
     learned = tables.read(TrainingSet, "round-0001")
     held_out = set(learned.loc[learned["split"] != "train", "image_id"])

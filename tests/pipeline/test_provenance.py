@@ -31,8 +31,8 @@ from annotation_platform.settings import settings_environment
 from annotation_platform.versioning.folder import build_folder
 from annotation_platform.versioning.git import as_git
 from annotation_platform.versioning.manifest import MANIFEST_PATH
-from annotation_platform.versioning.publisher import name_objects
-from annotation_platform.versioning.registry import checkout_as_stranger, remote_of
+from annotation_platform.versioning.objects import name_objects
+from annotation_platform.versioning.registry import checkout_on_new_machine, remote_of
 from tests.pipeline.conftest import Platform, open_platform
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -240,7 +240,9 @@ def test_a_patch_gives_the_newer_version_to_the_byte(story, tags, tmp_path):
         assert made.md5 == now.manifest.folder_md5
     out = tmp_path / "out"
     write_folder(made, remote_of(now.registry, now.tag, now.remote_url), out)
-    clone = checkout_as_stranger(story.platform.settings.registry_path, now.tag, tmp_path / "clone")
+    clone = checkout_on_new_machine(
+        story.platform.settings.registry_path, now.tag, tmp_path / "clone"
+    )
     folder = clone / "datasets" / "training-set"
     content = {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*.*")}
     assert content == {

@@ -43,7 +43,7 @@ def step_now():
 def watch(patch, counted):
     """Count whatever goes through the seams of the platform."""
     get, put = LocalObjectStore.get, LocalObjectStore.put
-    get_once, submissions = ReadOnceStore.get, SimulatedLabeling.submissions
+    get_once, submissions = ReadOnceStore.get, SimulatedLabeling.collect
     handle = TableIOManager.handle_output
     parsed = parsed_entries.ParsedEntries.get
 
@@ -88,7 +88,7 @@ def watch(patch, counted):
     patch.setattr(LocalObjectStore, "get", counted_get)
     patch.setattr(LocalObjectStore, "put", counted_put)
     patch.setattr(ReadOnceStore, "get", counted_get_once)
-    patch.setattr(SimulatedLabeling, "submissions", counted_submissions)
+    patch.setattr(SimulatedLabeling, "collect", counted_submissions)
     patch.setattr(TableIOManager, "handle_output", counted_handle)
     patch.setattr(parsed_entries.ParsedEntries, "get", counted_parse)
 

@@ -74,10 +74,7 @@ def test_running_a_job_again_changes_nothing(platform):
             platform.run(job, "round-0001")
             platform.decide("round-0001")
         digests.append(
-            [
-                platform.lake.tables.digest(table_named(table_named(name)), "round-0001")
-                for name in names
-            ]
+            [platform.lake.tables.digest(table_named(name), "round-0001") for name in names]
         )
     assert digests[0] == digests[1]
     assert len(platform.labeling.collect("round-0001")) == 24

@@ -226,7 +226,7 @@ def test_a_folder_of_another_registry_is_not_taken_for_this_one(world, tags, tmp
     other = World(tmp_path / "else")
     other.add_images(50, 3)
     other.publish()
-    with pytest.raises(SettingsError, match=r"no checkout of this registry.*set-url"):
+    with pytest.raises(SettingsError, match=r"not a checkout of this registry.*set-url"):
         checkout_version(other.registry, tags[0], mine)
 
 

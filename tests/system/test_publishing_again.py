@@ -16,7 +16,7 @@ from annotation_platform.schema.ontology import LabelClass, Ontology
 from annotation_platform.schema.shapes import NOTHING, Label
 from annotation_platform.versioning.folder import Folder, build_folder
 from annotation_platform.versioning.manifest import Manifest
-from annotation_platform.versioning.publisher import FolderObjects, name_objects
+from annotation_platform.versioning.objects import FolderObjects, name_objects
 from annotation_platform.versioning.registry import open_remote
 from annotation_platform.versioning.reuse import LastVersion, last_version, rendering_digest
 from tests.system.worlds import World
@@ -137,7 +137,7 @@ def test_one_label_id_in_two_images_is_refused_though_one_is_taken_over(world):
     both = pd.concat([table, more])
     with pytest.raises(TableError):
         build_folder(both, ONTOLOGY, name="set")
-    with pytest.raises(PublishError, match="label id is there twice"):
+    with pytest.raises(PublishError, match="have a label with the same id"):
         build_folder(both, ONTOLOGY, name="set", last=as_last(before))
 
 

@@ -78,11 +78,11 @@ def publish_apart(root: Path, stop_at: int, how: str) -> tuple[str, str]:
     worker.start()
     theirs.close()
     try:
-        said: tuple[str, str] = ours.recv()
+        outcome: tuple[str, str] = ours.recv()
     except EOFError:
-        said = ("killed", "")
+        outcome = ("killed", "")
     worker.join()
-    return said
+    return outcome
 
 
 def stored(root: Path) -> dict[str, tuple[int, int]]:
@@ -97,8 +97,8 @@ def test_publishing_stopped_at_any_step_is_completed_by_the_next(tmp_path, how):
     first = World(tmp_path / "count")
     first.add_images(0, 2)
     first.publish()
-    said, count = publish_apart(tmp_path / "count", 0, how)
-    assert said == "published"
+    outcome, count = publish_apart(tmp_path / "count", 0, how)
+    assert outcome == "published"
     steps = range(1, int(count) + 1)
     assert len(steps) > 30
     if not os.environ.get("ANNOTATION_TEST_EVERY_STEP"):
@@ -109,11 +109,11 @@ def test_publishing_stopped_at_any_step_is_completed_by_the_next(tmp_path, how):
         world = World(root)
         world.add_images(0, 2)
         world.publish()
-        said, why = publish_apart(root, step, how)
-        where = f"step {step} of {count}: {said}: {why}"
-        seen.add(said)
-        assert said != "raised", where
-        if said == "refused":
+        outcome, why = publish_apart(root, step, how)
+        where = f"step {step} of {count}: {outcome}: {why}"
+        seen.add(outcome)
+        assert outcome != "raised", where
+        if outcome == "refused":
             assert "disk full" in why, where
             assert "run again" in why, where
         # Readers see the old version or the new one, and each is whole.

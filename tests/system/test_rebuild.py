@@ -41,7 +41,7 @@ from annotation_platform.storage.lineage import kept_key
 from annotation_platform.storage.table_files import parquet_bytes, read_table, table_digest
 from annotation_platform.versioning.folder import build_folder
 from annotation_platform.versioning.manifest import Manifest
-from annotation_platform.versioning.publisher import name_objects
+from annotation_platform.versioning.objects import name_objects
 from annotation_platform.versioning.registry import list_versions, read_manifest
 from annotation_platform.versioning.store import VersionStore
 from tests.pipeline.conftest import open_platform

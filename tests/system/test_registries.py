@@ -21,11 +21,11 @@ from annotation_platform.errors import AnnotationPlatformError, PublishError
 from annotation_platform.policy import Policy
 from annotation_platform.settings import read_settings, settings_environment
 from annotation_platform.versioning.address import is_address, parse_address
-from annotation_platform.versioning.collect import collect_garbage
+from annotation_platform.versioning.collect import OtherRegistries, collect_garbage
 from annotation_platform.versioning.git import Git
 from annotation_platform.versioning.mirror import open_registry
 from annotation_platform.versioning.registry import (
-    checkout_as_stranger,
+    checkout_on_new_machine,
     list_versions,
     make_registry,
 )
@@ -126,7 +126,7 @@ def run(*arguments: str):
     return CliRunner().invoke(app, arguments)
 
 
-def told(*arguments: str) -> dict:
+def run_json(*arguments: str) -> dict:
     done = run(*arguments, "--json")
     assert done.exit_code == 0, (done.output, done.exception)
     return json.loads(done.stdout.splitlines()[-1])
@@ -145,31 +145,31 @@ def test_what_one_home_publishes_another_builds_on_and_strangers_pull(
     assert (again.version, again.new_version) == ("1.1.0", False)
     assert line_of(bare) == ["1.0.0", "1.1.0"]
 
-    into = checkout_as_stranger(
+    into = checkout_on_new_machine(
         served.address, second.tag, tmp_path / "stranger", environment=served.environment
     )
     assert len(list(into.rglob("*.jpg"))) == 10
 
     monkeypatch.setenv("ANNOTATION_HOME", str(tmp_path / "home"))
-    told(
+    run_json(
         "version", "stage", "1.1.0", "production", "--reason", "best", "--registry", served.address
     )
     (commit,) = stages_of_versions(open_registry(served.address, yours))
     assert commit == second.commit
     monkeypatch.setenv("ANNOTATION_REGISTRY", served.address)
-    listed = told("version", "list")
+    listed = run_json("version", "list")
     assert [each["stages"] for each in listed["versions"]] == ["", "production: best"]
     assert listed["warnings"] == []
-    assert told("version", "verify", "--all")["whole"] is True
-    assert told("version", "gc")["removed"] == []
-    assert told("policy", "guidelines") == {"guidelines": []}
+    assert run_json("version", "verify", "--all")["whole"] is True
+    assert run_json("version", "gc")["removed"] == []
+    assert run_json("policy", "guidelines") == {"guidelines": []}
     assert (
-        told("version", "checkout", "1.0.0", str(tmp_path / "out"))["files"]
+        run_json("version", "checkout", "1.0.0", str(tmp_path / "out"))["files"]
         == first.manifest.folder_files
     )
     loaded = load(first.tag, registry=served.address)
     assert loaded.labels["image_id"].nunique() == 8
-    told("version", "export", "1.1.0", "--format", "csv", "--out", str(tmp_path / "csv"))
+    run_json("version", "export", "1.1.0", "--format", "csv", "--out", str(tmp_path / "csv"))
     # The stranger's own git keeps the address that it was given.
     shutil.rmtree(tmp_path / "stranger")
     assert_no_token_below(tmp_path)
@@ -245,7 +245,7 @@ def test_nothing_is_published_where_branch_or_tag_may_not_be_pushed(world, bare,
     hook = bare / "hooks" / "update"
     hook.write_text('#!/bin/sh\ncase "$1" in refs/tags/*) echo "no tags here" >&2; exit 1;; esac\n')
     hook.chmod(0o755)
-    with pytest.raises(PublishError, match=r"push failed.*Ask for the right to push refs/heads/d"):
+    with pytest.raises(PublishError, match=r"push failed.*Request permission to push refs/heads/d"):
         world.publish(registry=registry)
     assert git(bare, "for-each-ref", "--format=%(refname)") == "refs/heads/main"
     hook.unlink()
@@ -303,7 +303,7 @@ def test_a_publisher_killed_right_after_the_push_is_completed_by_the_next(world,
     assert [note.commit for note in recorded_registries(remote)] == [done.commit]
 
 
-def test_what_is_wrong_with_an_address_is_said_in_one_line_without_its_token(
+def test_what_is_wrong_with_an_address_is_reported_in_one_line_without_its_token(
     over_http, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("ANNOTATION_HOME", str(tmp_path / "home"))
@@ -334,7 +334,7 @@ def test_what_is_wrong_with_an_address_is_said_in_one_line_without_its_token(
             assert TOKEN not in message + done.output
             assert re.search(expected, message), (command, message)
     monkeypatch.setenv("ANNOTATION_REGISTRY", good)
-    assert told("version", "list")["versions"] == []
+    assert run_json("version", "list")["versions"] == []
     assert_no_token_below(tmp_path / "home")
 
 
@@ -359,11 +359,11 @@ def test_versions_are_listed_as_last_seen_while_the_registry_gives_no_annotation
     mirrors = tmp_path / "home" / "cache" / "registries"
     world.publish(registry=open_registry(address, mirrors))
     server.stop()
-    listed = told("version", "list")
+    listed = run_json("version", "list")
     assert [each["version"] for each in listed["versions"]] == ["1.0.0"]
     (warning,) = listed["warnings"]
     assert "cannot be reached" in warning
-    assert "What follows was there at 20" in warning
+    assert "The output shows the registry as of 20" in warning
     assert TOKEN not in warning
     # Whatever writes, or judges what is there, does not go by what was.
     for command in (
@@ -386,7 +386,7 @@ def test_gc_through_a_mirror_knows_what_others_published_meanwhile(world, bare, 
     later = datetime.now(UTC) + timedelta(days=3)
     found = collect_garbage(mine, remote, expected=(), now=later, dry_run=False)
     assert (found.versions, found.removed) == (2, ())
-    checkout_as_stranger(address, second.tag, tmp_path / "stranger")
+    checkout_on_new_machine(address, second.tag, tmp_path / "stranger")
 
 
 def test_gc_leaves_what_another_registry_of_the_same_remote_needs(world, tmp_path):
@@ -400,15 +400,16 @@ def test_gc_leaves_what_another_registry_of_the_same_remote_needs(world, tmp_pat
     later = datetime.now(UTC) + timedelta(days=3)
 
     def gc(*, dry_run=False, **more):
+        others = OtherRegistries(**more)
         return collect_garbage(
-            world.registry, remote, expected=(), now=later, dry_run=dry_run, **more
+            world.registry, remote, expected=(), now=later, dry_run=dry_run, others=others
         )
 
     orphan = shared / "files" / "md5" / "ab" / ("0" * 30)
     orphan.parent.mkdir(exist_ok=True)
     orphan.write_bytes(b"of a publisher that was killed")
     assert gc().removed == ("ab" + "0" * 30,)
-    checkout_as_stranger(other.registry, theirs.tag, tmp_path / "stranger")
+    checkout_on_new_machine(other.registry, theirs.tag, tmp_path / "stranger")
 
     # The same registry by another name is no other one, and needs not be there.
     name = tmp_path / "copy.git"
@@ -422,27 +423,29 @@ def test_gc_leaves_what_another_registry_of_the_same_remote_needs(world, tmp_pat
     other.registry.rename(moved)
     with pytest.raises(PublishError, match=r"other/registry on .* publishes there too.*--forget"):
         gc()
-    # What lies in its place now is not what published.
+    # Another registry at the same path is not the one that published.
     make_registry(other.registry, other.root / "source", "seed: 7\n", remote_url=str(shared))
     with pytest.raises(PublishError, match=rf"it no longer has the commit {theirs.commit[:12]}"):
         gc()
-    assert gc(others=[Git(moved)]).removed == ()
-    with pytest.raises(PublishError, match=r"'nobody' is not noted there. Noted: .*other/reg"):
-        gc(forget=["nobody"])
+    assert gc(at_hand=[Git(moved)]).removed == ()
+    with pytest.raises(
+        PublishError, match=r"'nobody' is not recorded there. Recorded: .*other/reg"
+    ):
+        gc(deleted=["nobody"])
     # On another machine there may be another one under the same path.
     (noted,) = (
         each for each in recorded_registries(remote) if each.registry == str(other.registry)
     )
     elsewhere = replace(noted, host="elsewhere")
-    remote.write_note(elsewhere.name, json.dumps(asdict(elsewhere)).encode())
-    with pytest.raises(PublishError, match=r"is on several machines. Noted: .* on elsewhere'"):
-        gc(forget=[str(other.registry)])
-    # A dry run forgets nothing.
+    remote.write_record(elsewhere.name, json.dumps(asdict(elsewhere)).encode())
+    with pytest.raises(PublishError, match=r"is on several machines. Recorded: .* on elsewhere'"):
+        gc(deleted=[str(other.registry)])
+    # A dry run deletes no record.
     notes = recorded_registries(remote)
-    dry = gc(forget=[noted.shown, elsewhere.shown], dry_run=True)
+    dry = gc(deleted=[noted.shown, elsewhere.shown], dry_run=True)
     assert theirs.folder_md5 in dry.removed
     assert recorded_registries(remote) == notes
-    assert theirs.folder_md5 in gc(forget=[noted.shown, elsewhere.shown]).removed
+    assert theirs.folder_md5 in gc(deleted=[noted.shown, elsewhere.shown]).removed
     assert not {noted, elsewhere} & set(recorded_registries(remote))
     assert verify_versions(world.registry, remote).problems == ()
 
@@ -462,7 +465,7 @@ def test_the_platform_publishes_to_an_address_and_shows_it_without_its_token(
         assert TOKEN not in repr(store) + store.shown
         world.publish(registry=store.open())
     assert line_of(bare) == ["1.0.0"]
-    # The servers that `make up` starts are told the same address.
+    # The servers that `make up` start` get the same address.
     assert settings_environment(settings)["ANNOTATION_REGISTRY"] == address
 
 

@@ -18,7 +18,7 @@ from annotation_platform.errors import PublishError
 from annotation_platform.policy import Policy
 from annotation_platform.storage.keys import image_key
 from annotation_platform.versioning.collect import collect_garbage
-from annotation_platform.versioning.registry import checkout_as_stranger, open_remote
+from annotation_platform.versioning.registry import checkout_on_new_machine, open_remote
 from annotation_platform.versioning.sharing import recorded_registries
 from tests.system.worlds import ONTOLOGY, World
 
@@ -187,7 +187,7 @@ def test_a_version_is_checked_out_loaded_exported_and_pulled(world, tmp_path, mo
     assert told("version", "verify", "--all", "--registry", str(world.registry))["whole"] is True
 
     access = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
-    into = checkout_as_stranger(
+    into = checkout_on_new_machine(
         world.registry, "training-set@v1.1.0", tmp_path / "stranger", environment=access
     )
     assert len(list(into.rglob("*.jpg"))) == 9

@@ -13,7 +13,7 @@ from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.tables import TrainingSet
 from annotation_platform.storage.table_files import read_table
 from annotation_platform.versioning.folder import build_folder
-from annotation_platform.versioning.publisher import name_objects
+from annotation_platform.versioning.objects import name_objects
 
 path, shuffled, threads = sys.argv[1:]
 if int(threads):

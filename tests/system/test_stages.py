@@ -62,15 +62,18 @@ def test_a_stage_names_one_version_and_gto_says_the_same(world):
     gto = Path(sys.executable).with_name("gto")
     command = [gto, "show", "--repo", world.registry, "--json"]
     shown = subprocess.run(command, capture_output=True, text=True, check=True)
-    said = json.loads(shown.stdout)["training-set"]
-    assert said["stage"]["production"] == "v1.2.0"
-    assert said["stage"]["audit"] == "v1.1.0"
+    listed = json.loads(shown.stdout)["training-set"]
+    assert listed["stage"]["production"] == "v1.2.0"
+    assert listed["stage"]["audit"] == "v1.1.0"
 
 
 def test_what_is_no_stage_is_refused_and_changes_nothing(world):
     tag = list_versions(world.registry)[0].tag
-    for name, reason, said in (("Prod!", "x", "no stage"), ("production", " ", "say why")):
-        with pytest.raises(PublishError, match=said):
+    for name, reason, problem in (
+        ("Prod!", "x", "no stage"),
+        ("production", " ", "needs a reason"),
+    ):
+        with pytest.raises(PublishError, match=problem):
             assign_stage(world.registry, tag, name, reason=reason, now=NOW)
     with pytest.raises(PublishError, match=r"no version 'training-set@v9.9.9'"):
         assign_stage(world.registry, "training-set@v9.9.9", "production", reason="x", now=NOW)

@@ -38,7 +38,7 @@ from annotation_platform.schema.tables import (
     TrainingSet,
 )
 from annotation_platform.servers.dagster import DagsterServers
-from annotation_platform.versioning.registry import checkout_as_stranger, list_versions
+from annotation_platform.versioning.registry import checkout_on_new_machine, list_versions
 
 # The story of three rounds is told once, for the first test that asks.
 pytestmark = pytest.mark.timeout(900)
@@ -184,7 +184,7 @@ def test_every_version_reaches_a_stranger_whole(simulated_story, tmp_path):
     tables = open_lake(home / "lake", home / "landing").tables
     for row in result.rounds:
         tag = f"training-set@v{row['version']}"
-        clone = checkout_as_stranger(result.registry, tag, tmp_path / row["round"])
+        clone = checkout_on_new_machine(result.registry, tag, tmp_path / row["round"])
         folder = clone / "datasets" / "training-set"
         published = tables.read(TrainingSet, row["round"])
         names = sorted(path.stem for path in (folder / "images").rglob("*.*"))
@@ -206,7 +206,7 @@ def test_every_version_reaches_a_stranger_whole(simulated_story, tmp_path):
 
 def test_dvc_repro_trains_and_tests_in_a_clone_of_a_version(simulated_story, tmp_path):
     _, _, result, _ = simulated_story
-    clone = checkout_as_stranger(result.registry, "training-set@v1.2.0", tmp_path / "clone")
+    clone = checkout_on_new_machine(result.registry, "training-set@v1.2.0", tmp_path / "clone")
     programs = str(Path(sys.executable).parent)
     environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
     for command in (["dvc", "repro"], ["dvc", "pull"]):

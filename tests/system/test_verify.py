@@ -14,7 +14,7 @@ from annotation_platform.cli import app
 from annotation_platform.errors import PublishError
 from annotation_platform.policy import Policy
 from annotation_platform.versioning.collect import collect_garbage
-from annotation_platform.versioning.registry import checkout_as_stranger, list_versions
+from annotation_platform.versioning.registry import checkout_on_new_machine, list_versions
 from annotation_platform.versioning.remote import DvcRemote
 from annotation_platform.versioning.uploading import Source
 from annotation_platform.versioning.verify import verify_versions
@@ -68,7 +68,7 @@ def spoil(path, rng):
     return "damaged"
 
 
-def mend(world):
+def stored_source(world):
     """What a lake gives: the images."""
 
     def find(path, _md5):
@@ -79,14 +79,14 @@ def mend(world):
 
 
 def test_a_whole_remote_is_whole_and_every_object_was_read(world, remote):
-    told = []
-    found = verify_versions(world.registry, remote, progress=lambda *done: told.append(done))
+    calls = []
+    found = verify_versions(world.registry, remote, progress=lambda *done: calls.append(done))
     assert found.problems == found.orphans == ()
     assert found.tags == tuple(info.tag for info in list_versions(world.registry))
     stored = objects(world)
     assert found.objects == len(stored)
     assert found.byte_size == sum(path.stat().st_size for path in stored)
-    assert told[-1] == (len(stored), len(stored))
+    assert calls[-1] == (len(stored), len(stored))
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -102,7 +102,7 @@ def test_whatever_was_spoilt_is_named_and_put_back_from_lake_and_tables(world, r
     assert {each.name: each.kind for each in found.problems} == planted
     for each in found.problems:
         assert set(each.tags) <= set(found.tags)
-    mended = verify_versions(world.registry, remote, mend=mend(world))
+    mended = verify_versions(world.registry, remote, find_source=stored_source(world))
     assert {each.name for each in mended.repaired} == set(planted)
     assert mended.problems == ()
     assert verify_versions(world.registry, remote).problems == ()
@@ -116,7 +116,7 @@ def test_a_table_is_not_made_up_and_a_lost_list_of_files_hides_no_orphans(world,
     for path in (list_, table):
         path.chmod(0o644)
         path.unlink()
-    found = verify_versions(world.registry, remote, mend=mend(world))
+    found = verify_versions(world.registry, remote, find_source=stored_source(world))
     assert {(each.kind, each.name) for each in found.problems} >= {("missing", name_of(list_))}
     assert found.repaired == ()
     # What only the lost list names would look like orphans.
@@ -143,7 +143,7 @@ def test_only_what_no_version_names_is_taken_away_and_not_while_it_is_new(world,
     collect_garbage(world.registry, remote, expected=(), now=NOW, dry_run=False)
     assert set(before) - set(objects(world)) == {left}
     for info in list_versions(world.registry):
-        checkout_as_stranger(world.registry, info.tag, tmp_path / info.version)
+        checkout_on_new_machine(world.registry, info.tag, tmp_path / info.version)
 
 
 def test_other_data_of_the_registry_is_not_taken_away(world, remote, tmp_path):

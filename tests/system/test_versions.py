@@ -24,7 +24,7 @@ from annotation_platform.schema.ontology import LabelClass, Ontology
 from annotation_platform.storage.table_files import parquet_bytes
 from annotation_platform.versioning.folder import build_folder
 from annotation_platform.versioning.registry import (
-    checkout_as_stranger,
+    checkout_on_new_machine,
     list_versions,
     make_registry,
     read_manifest,
@@ -121,7 +121,7 @@ def test_versions_are_numbered_by_what_changed_and_a_stranger_pulls_each_of_them
     texts = rendered(world.table, world.ontology)
     shutil.rmtree(world.root / "lake")
     for published, images in [(first, 12), (second, 14), (third, 14), (fourth, 14)]:
-        into = checkout_as_stranger(world.registry, published.tag, tmp_path / published.version)
+        into = checkout_on_new_machine(world.registry, published.tag, tmp_path / published.version)
         folder = into / "datasets" / "training-set"
         files = {
             path.relative_to(folder).as_posix(): path.read_bytes()
@@ -141,7 +141,7 @@ def test_versions_are_numbered_by_what_changed_and_a_stranger_pulls_each_of_them
         assert git(into, "status", "--porcelain") == ""
     assert {path: data for path, data in files.items() if path not in image_files} == texts
 
-    main = checkout_as_stranger(world.registry, "main", tmp_path / "main")
+    main = checkout_on_new_machine(world.registry, "main", tmp_path / "main")
     assert (main / "dvc.yaml").exists()
 
 
@@ -163,7 +163,7 @@ def test_every_way_that_dvc_reads_a_version_works(world, tmp_path):
     world.params = "seed: 8\n"
     world.add_images(12, 1)
     world.publish()
-    into = checkout_as_stranger(world.registry, tag, tmp_path / "clone")
+    into = checkout_on_new_machine(world.registry, tag, tmp_path / "clone")
     assert "in sync" in run_dvc(into, "status", "-c")
     diff = json.loads(run_dvc(into, "params", "diff", "--json", tag, "training-set@v1.1.0"))
     assert diff == {"params.yaml": {"seed": {"old": 7, "new": 8, "diff": 1}}}
@@ -231,7 +231,7 @@ def test_the_project_itself_can_be_the_registry(tmp_path):
     assert code.commit == git(source, "rev-parse", "main")
     assert code.dirty_paths == ("code.py", "params.yaml")
     assert git(source, "status", "--porcelain") == "M code.py"
-    checkout_as_stranger(source, published.tag, tmp_path / "clone")
+    checkout_on_new_machine(source, published.tag, tmp_path / "clone")
 
 
 def test_the_order_of_rows_does_not_matter(world, tmp_path):
@@ -278,7 +278,7 @@ def test_versions_live_in_a_bucket_as_well(world, monkeypatch, tmp_path):
         boto3.client("s3").create_bucket(Bucket="versions")
         first = world.publish(remote="s3://versions/dvc")
         assert world.publish(remote="s3://versions/dvc").uploaded_files == 0
-        into = checkout_as_stranger(
+        into = checkout_on_new_machine(
             world.registry, first.tag, tmp_path / "clone", environment=access
         )
         assert len(list(into.rglob("*.jpg"))) == 12
@@ -291,7 +291,7 @@ def test_versions_live_in_a_bucket_as_well(world, monkeypatch, tmp_path):
             s3.Object("lake", f"images/{image_file.name}").put(Body=image_file.read_bytes())
             image_file.unlink()
         second = world.publish(remote="s3://versions/dvc", image_path=in_bucket)
-        into = checkout_as_stranger(
+        into = checkout_on_new_machine(
             world.registry, second.tag, tmp_path / "second", environment=access
         )
         assert len(list(into.rglob("*.jpg"))) == 15
@@ -330,7 +330,7 @@ def test_a_bare_registry_without_dvc_works_too(world, tmp_path):
     bare = tmp_path / "bare.git"
     subprocess.run(["git", "init", "-q", "--bare", bare], check=True)
     published = world.publish(registry=bare)
-    into = checkout_as_stranger(bare, published.tag, tmp_path / "clone")
+    into = checkout_on_new_machine(bare, published.tag, tmp_path / "clone")
     assert len(list(into.rglob("*.jpg"))) == 12
 
 
@@ -377,7 +377,7 @@ def test_a_damaged_object_of_the_remote_stops_a_reader(world, tmp_path):
     path.write_bytes(b"x" * 2000)
     path.chmod(0o444)
     with pytest.raises(PublishError, match=r"dvc pull.*failed to pull data"):
-        checkout_as_stranger(world.registry, tag, tmp_path / "clone")
+        checkout_on_new_machine(world.registry, tag, tmp_path / "clone")
 
 
 def test_the_lake_stays_writable_and_apart_from_the_remote(world):
@@ -388,7 +388,7 @@ def test_the_lake_stays_writable_and_apart_from_the_remote(world):
     assert path.stat().st_nlink == 1
 
 
-def test_what_is_missing_on_the_machine_is_said_in_one_line(world, monkeypatch, tmp_path):
+def test_what_is_missing_on_the_machine_is_reported_in_one_line(world, monkeypatch, tmp_path):
     (tmp_path / "plain").mkdir()
     with pytest.raises(SettingsError, match=r"not a git repository. Run `git init"):
         world.publish(registry=tmp_path / "plain")

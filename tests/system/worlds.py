@@ -12,7 +12,7 @@ import pandas as pd
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import NOTHING, Label
 from annotation_platform.schema.tables import TrainingSet
-from annotation_platform.versioning.publisher import Published, publish_version
+from annotation_platform.versioning.publisher import Published, VersionInputs, publish_version
 from annotation_platform.versioning.registry import make_registry
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -90,13 +90,15 @@ class World:
     ) -> Published:
         return publish_version(
             registry or self.registry,
+            VersionInputs(
+                training_set=self.table if table is None else table,
+                ontology=self.ontology,
+                params_text=self.params,
+                policy_digest="b" * 64,
+                rounds={"round-0001": "a" * 64},
+                weights=list(weights),
+            ),
             remote_url=str(remote or self.root / "remote"),
-            training_set=self.table if table is None else table,
-            ontology=self.ontology,
-            params_text=self.params,
-            rounds={"round-0001": "a" * 64},
-            policy_digest="b" * 64,
-            weights=list(weights),
             source_root=self.root / "source",
             image_path=image_path or self.image_path,
             now=datetime(2026, 11, 20, 12, 0, tzinfo=UTC),

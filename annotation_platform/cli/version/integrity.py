@@ -65,7 +65,7 @@ def verify(
     remote = open_files(settings, git, where)
     mend = _mender(settings, where) if repair else None
     with progress_bar() as progress:
-        found = verify_versions(git, remote, tags, mend=mend, progress=progress)
+        found = verify_versions(git, remote, tags, find_source=mend, progress=progress)
     # A damaged version cannot be read.
     audits = audit_versions(git, remote, tags) if audit and not found.problems else {}
     erased = _erasures(git, found.tags)
@@ -205,7 +205,7 @@ def gc(
     """
     from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.settings import read_settings
-    from annotation_platform.versioning.collect import collect_garbage
+    from annotation_platform.versioning.collect import OtherRegistries, collect_garbage
 
     settings = read_settings()
     git = open_git(settings, where.registry)
@@ -216,9 +216,11 @@ def gc(
         expected=() if where.registry else published_tags(lake_of(settings)),
         now=datetime.now(UTC),
         dry_run=not yes,
-        others=[open_git(settings, each) for each in also or []],
-        reach=lambda each: open_git(settings, each),
-        forget=forget or [],
+        others=OtherRegistries(
+            at_hand=[open_git(settings, each) for each in also or []],
+            reach=lambda each: open_git(settings, each),
+            deleted=forget or [],
+        ),
     )
     effect = "deleted" if yes else "would be deleted; --yes deletes them"
     print_result(

@@ -35,13 +35,13 @@ from annotation_platform.provenance.state import read_state
 from annotation_platform.schema.rounds import Arrival
 from annotation_platform.schema.tables import LabelTasks, TrainingSet
 from annotation_platform.storage.table_files import read_table, table_bytes
-from annotation_platform.versioning.collect import unneeded
+from annotation_platform.versioning.collect import unneeded_objects
 from annotation_platform.versioning.registry import list_versions, open_remote
 from annotation_platform.versioning.reissue import (
-    Leaving,
+    ErasedContent,
     Reissue,
+    find_affected_versions,
     move_references,
-    which_change,
     write_versions,
 )
 from annotation_platform.versioning.remote import registry_lock
@@ -150,7 +150,7 @@ def _rehearse(
         dict(words or {}),
     )
     old = rewrite_by_content(dry_run, rewriting, progress=_nobody)
-    changing = which_change(
+    changing = find_affected_versions(
         places.registry, found.images, rewriting.text, remote_url=places.remote_url
     )
     # What they will be called is not known yet.
@@ -341,7 +341,7 @@ def _write_tables(plan: Plan, places: Places, say: Callable[[int, int], None]) -
 
 def _write_versions(plan: Plan, places: Places, say: Callable[[int, int], None]) -> Plan:
     rewriting = plan.rewriting
-    leaving = Leaving(
+    leaving = ErasedContent(
         images=rewriting.images,
         labels=lambda frame: read_table(
             TrainingSet, rewriting.table(table_bytes(TrainingSet, frame))
@@ -391,7 +391,7 @@ def _clear_remote(plan: Plan, places: Places, say: Callable[[int, int], None]) -
         for url in sorted({url for url, _ in plan.reissue.objects}):
             remote = open_remote(git, url)
             names = [name for each, name in plan.reissue.objects if each == url]
-            doomed = sorted(unneeded(git, remote, names, reach=places.reach))
+            doomed = sorted(unneeded_objects(git, remote, names, reach=places.reach))
             for done, name in enumerate(doomed, start=1):
                 remote.erase([name])
                 # Whoever pulled a version here has it in DVC's cache.

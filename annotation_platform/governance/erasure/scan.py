@@ -16,7 +16,7 @@ from annotation_platform.schema.tables import CleanedImages
 from annotation_platform.storage.files import UNFINISHED
 from annotation_platform.storage.s3 import is_s3
 from annotation_platform.versioning.registry import list_versions, open_remote
-from annotation_platform.versioning.reissue import which_change
+from annotation_platform.versioning.reissue import find_affected_versions
 from annotation_platform.versioning.remote import DvcRemote
 
 _PARQUET = b"PAR1"
@@ -59,7 +59,7 @@ def scan(plan: Plan, places: Places, say: Callable[[int, int], None]) -> Scanned
         left += (f"{store}: {each}" for each in _found(there, plan, seen, say))
     images = frozenset(plan.images)
     stores["versions"] = len(list_versions(places.registry))
-    changing = which_change(
+    changing = find_affected_versions(
         places.registry, images, plan.rewriting.text, remote_url=places.remote_url
     )
     left += (f"versions: {tag}" for tag in changing.held)

@@ -33,7 +33,7 @@ from annotation_platform.storage.lineage import (
 )
 from annotation_platform.storage.table_files import read_table, table_digest
 from annotation_platform.versioning.folder import ImageFile, build_folder
-from annotation_platform.versioning.publisher import FolderObjects, name_objects
+from annotation_platform.versioning.objects import FolderObjects, name_objects
 
 _LEDGER = "ledger/answers/"
 _THREADS = 16

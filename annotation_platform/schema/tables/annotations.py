@@ -12,11 +12,11 @@ from annotation_platform.schema.tables.shared import (
 from annotation_platform.schema.tables.table import Table, count, number, states, text, time
 
 
-class Annotations(Table, name="annotations"):
+class Annotations(Table, name="annotations", renamed_from=("answers",)):
     """Every answer ever seen in a round, counted or not: what people are paid by."""
 
     round_id = ROUND_ID
-    annotation_id = ANNOTATION_ID.as_key()
+    annotation_id = ANNOTATION_ID.as_key().formerly("answer_id")
     task_id = TASK_ID
     image_id = IMAGE_ID
     place = count("the copy that was answered", low=None)

@@ -16,8 +16,10 @@ class Certificates(Table, name="certificates"):
     bound = number("upper bound of the share that the audit showed", 0, 1)
     threshold = number("least confidence of an accepted image")
     most_labels = number("images with more are not accepted", 0)
-    audited_images = count("images drawn at random and labelled blind")
-    accepted_images = count("of the audited ones, those that would be accepted")
+    audited_images = count("images drawn at random and labelled blind").formerly("audited_pictures")
+    accepted_images = count("of the audited ones, those that would be accepted").formerly(
+        "accepted_pictures"
+    )
     accepted_labels = count("labels of those")
     errors = count("wrong and missed among them")
     share = number("of the proposed labels, expected to be accepted", 0, 1)
@@ -32,7 +34,7 @@ class Reaudits(Table, name="reaudits"):
 
     round_id = ROUND_ID.as_key()
     certified_round = text("the round of the certificate", pattern=ROUND, key=True)
-    images = count("accepted images drawn by lot since and labelled blind")
+    images = count("accepted images drawn by lot since and labelled blind").formerly("pictures")
     labels = count("accepted labels of those")
     errors = count("wrong and missed among them")
     alpha = number("share that the certificate allows", 0, 1)

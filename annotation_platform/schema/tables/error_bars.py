@@ -16,10 +16,10 @@ class ErrorBars(Table, name="error_bars"):
         "labels drawn one by one, whole images, or the bound of a certificate",
         one_of=["labels", "images", "certificate"],
         key=True,
-    )
+    ).formerly(pictures="images")
     labels = count("labels that it speaks of")
     audited = count("labels that were looked at")
-    images = count("images that were looked at; 0 where labels were drawn")
+    images = count("images that were looked at; 0 where labels were drawn").formerly("pictures")
     wrong = count("of the audited, found to be wrong")
     rate = number("estimated share of wrong labels", 0, 1)
     low = number("lower end of its interval", 0, 1)

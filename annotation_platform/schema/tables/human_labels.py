@@ -26,7 +26,7 @@ class HumanLabels(Table, name="human_labels"):
     task_id = TASK_ID
     image_id = IMAGE_ID
     place = count("the copy that was answered", low=1)
-    annotation_id = ANNOTATION_ID
+    annotation_id = ANNOTATION_ID.formerly("answer_id")
     revision = text("digest of this state of the answer", pattern=SHA256)
     annotator = ANNOTATOR
     label_id = text("answer and running number", key=True)

@@ -9,7 +9,9 @@ class ModelAgreement(Table, name="model_agreement"):
 
     round_id = ROUND_ID
     class_name = text("class; empty: all of them", key=True)
-    annotations = text("consensus, or blind: given without seeing proposals", key=True)
+    annotations = text("consensus, or blind: given without seeing proposals", key=True).formerly(
+        "answers"
+    )
     images = count("images compared")
     proposals = count("shown boxes")
     labels = count("boxes that people settled on")

@@ -13,13 +13,15 @@ class RoundReports(Table, name="round_report"):
     quarantined = count("quarantined objects")
     duplicates = count("duplicates of accepted images")
     tasks = count("images people were asked about")
-    annotations = count("counted answers")
+    annotations = count("counted answers").formerly("answers")
     agreement = number("mean F1 at IoU 0.5, class included, between pairs of annotators", 0, 1)
     disputed = count("boxes settled by rule against somebody's vote")
     labels = count("labels of the round that may be published")
     touches = count("what people did by hand: answers, reviews, decisions")
     minutes = number("of people's time, where it was measured", 0, unit="minutes")
-    audited_images = count("labelled blind, and what auto-accept rests on; 0: it is off")
+    audited_images = count("labelled blind, and what auto-accept rests on; 0: it is off").formerly(
+        "audited_pictures"
+    )
     auto_images = count("images of the pool that were accepted without a person")
     auto_share = number("of the images of the pool; missing: auto-accept is off", 0, 1)
     auto_alpha = number("share of wrong or missed labels that is allowed among those", 0, 1)

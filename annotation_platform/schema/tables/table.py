@@ -5,7 +5,7 @@ a round has thousands of columns.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cache
 from types import MappingProxyType
@@ -70,6 +70,7 @@ class Column:
         renamed_from: its names in files of older releases, the latest first.
         default: its value in files of older releases that lack it. With None a nullable column
             is empty there, and any other one is an error.
+        renamed_values: texts in files of older releases, each with the text that replaces it.
         name: its name in its tables, once a class has it.
     """
 
@@ -84,6 +85,7 @@ class Column:
     key: bool = False
     renamed_from: tuple[str, ...] = ()
     default: object = None
+    renamed_values: Mapping[str, str] = field(default_factory=dict)
     name: str = ""
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -99,6 +101,15 @@ class Column:
     def as_key(self) -> "Column":
         """Return the column as a part of a key."""
         return replace(self, key=True)
+
+    def formerly(self, *names: str, **values: str) -> "Column":
+        """Return the column with what files of older releases hold instead.
+
+        Args:
+            names: the names of the column there, the latest first.
+            values: texts of older releases, each with the text that replaces it.
+        """
+        return replace(self, renamed_from=names, renamed_values=values)
 
     def find_in(self, held: Iterable[str]) -> str | None:
         """Return the name under which a file with these columns holds it; None: it does not."""
@@ -190,7 +201,9 @@ class Table:
     def maps_older_files(cls) -> bool:
         """Return whether files of an older release hold anything under other names or defaults."""
         columns = cls.columns.values()
-        changed = any(each.renamed_from or each.default is not None for each in columns)
+        changed = any(
+            each.renamed_from or each.renamed_values or each.default is not None for each in columns
+        )
         return changed or bool(cls.old_names)
 
     @classmethod

@@ -50,7 +50,9 @@ class TrainingSet(Table, name="training_set"):
     class_id = Column("Int64", "id of the class", nullable=True, low=0)
     origin = text("people, auto, or where the labels that came with the image are from")
     support = count("annotators who saw this object; 0 if it came with the image")
-    annotations = count("counted answers on the image; 0 if its labels came with it")
+    annotations = count("counted answers on the image; 0 if its labels came with it").formerly(
+        "answers"
+    )
     source = SOURCE
     captured_at = CAPTURED_AT
     latitude = LATITUDE

@@ -1,7 +1,8 @@
-"""The card of a version: what is in it, how far it can be trusted, and what it should not be for.
+"""The card of a version: its content, the quality of its labels, and its known limits.
 
-Facts about content only: no times, no version number. ``facts.py`` counts, ``limits.py`` judges,
-``examples.py`` chooses images, ``charts.py`` draws, ``render.py`` writes the files.
+The card depends on content only: it has no times and no version number. ``facts.py`` counts,
+``limits.py`` derives limits, ``examples.py`` chooses images, ``charts.py`` draws, ``readme.py`` and
+``render.py`` write the files.
 """
 
 from annotation_platform.versioning.card.facts import FolderFacts

@@ -1,4 +1,4 @@
-"""Charts as SVG, for a page that styles them by class, and as files that style themselves."""
+"""Charts as SVG, for a page with its own style sheet and as files with an embedded one."""
 
 import math
 from collections.abc import Sequence
@@ -10,9 +10,9 @@ from annotation_platform.schema.tables.shared import SPLITS
 from annotation_platform.versioning.card.facts import ClassFacts, FolderFacts, Histogram
 
 WIDTH = 400
-"""Of every chart, so that its letters are as large as the text around it on a phone too."""
+"""Width of every chart in pixels: on a phone, its letters are as large as the text around it."""
 MOST_BARS = 200
-"""Classes in the chart, the commonest first; the table has all of them."""
+"""Number of classes in the chart, the most frequent first; the table has all classes."""
 
 _ROWS, _ROW = 25, 20
 _NAME, _BAR, _END = 16, 158, 352
@@ -31,16 +31,16 @@ STYLE = """\
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart: its name as a file, what it shows, and the SVG elements of its columns."""
+    """A chart: its file name, title and note, and the SVG elements of its columns."""
 
     name: str
     title: str
     note: str
-    columns: tuple[tuple[str, int], ...]  # elements, and how high they are
+    columns: tuple[tuple[str, int], ...]  # elements, and their height in pixels
 
     @property
     def pages(self) -> list[str]:
-        """Each column as an SVG of its own, styled by the page around it."""
+        """Each column as a separate SVG, styled by the page that contains it."""
         return [_svg(self.title, content, WIDTH, height) for content, height in self.columns]
 
     @property
@@ -58,8 +58,11 @@ class Chart:
 
 
 def draw_charts(facts: FolderFacts) -> list[Chart]:
-    """Return the charts of a card, each by split; nothing to count gives an empty one."""
-    sizes, images = facts.box_sizes, facts.image_sizes
+    """Return the charts of a card by split: labels by class, then the histograms.
+
+    A chart without values is empty.
+    """
+    sizes, image_sizes = facts.box_sizes, facts.image_sizes
     return [
         Chart("classes", "Labels by class", _classes_note(facts), _bars(facts.classes)),
         _histogram(
@@ -90,8 +93,8 @@ def draw_charts(facts: FolderFacts) -> list[Chart]:
             "images",
             "Size of images",
             "The root of width × height in pixels, logarithmic.",
-            images,
-            _powers(images),
+            image_sizes,
+            _powers(image_sizes),
         ),
     ]
 
@@ -105,14 +108,14 @@ def _bars(classes: Sequence[ClassFacts]) -> tuple[tuple[str, int], ...]:
     ordered = sorted(classes, key=lambda one: (-sum(one.labels.values()), one.id))[:MOST_BARS]
     most = max((sum(one.labels.values()) for one in ordered), default=0)
     pages = max(1, math.ceil(len(ordered) / _ROWS))
-    # Columns of equal length.
+    # All columns have the same number of rows.
     rows = math.ceil(len(ordered) / pages)
-    found = []
+    columns = []
     for start in range(0, len(ordered), rows):
         part = ordered[start : start + rows]
         lines = [_bar(one, at * _ROW, most) for at, one in enumerate(part)]
-        found.append(("".join(lines), rows * _ROW + 4))
-    return tuple(found)
+        columns.append(("".join(lines), rows * _ROW + 4))
+    return tuple(columns)
 
 
 def _bar(one: ClassFacts, y: int, most: int) -> str:
@@ -143,7 +146,7 @@ def _histogram(
     centred: bool = False,
     marks: Sequence[tuple[float, str]] = (),
 ) -> Chart:
-    """Return a histogram; bins without a label have none, and of too many some are left out."""
+    """Return a histogram; bins with an empty label get no tick, and at most ``_TICKS`` get one."""
     bins = len(labels)
     if not bins:
         text = f'<text class="c-soft" x="0" y="{_TOP}">There are none.</text>'
@@ -166,8 +169,8 @@ def _histogram(
                 column.append(_rect(split, _LEFT + at * step + 1, y, step - 2, max(height, 0.5)))
         parts.append(f"<g>{''.join(column)}</g>")
     parts.append(f'<path class="c-line" d="M{_LEFT} {_BOTTOM}H{WIDTH - 4}"/>')
-    places = [at for at in range(bins) if labels[at]]
-    for at in places[:: max(1, math.ceil(len(places) / _TICKS))]:
+    labelled = [at for at in range(bins) if labels[at]]
+    for at in labelled[:: max(1, math.ceil(len(labelled) / _TICKS))]:
         x = _LEFT + (at + (0.5 if centred else 0)) * step
         parts.append(_tick(x, _BOTTOM + 16, labels[at], "middle"))
     parts += _marks(marks, histogram.starts[0], step, bins)
@@ -175,14 +178,14 @@ def _histogram(
 
 
 def _grid(most: int) -> int:
-    """Return the distance of lines of which two to five fit: 1, 2 or 5 and noughts."""
+    """Return a distance of grid lines, 1, 2 or 5 times a power of ten, so that at most five fit."""
     power = 10 ** max(0, len(str(most)) - 2)
     steps = [power * factor for factor in (1, 2, 5, 10, 20, 50)]
     return int(next(step for step in steps if most / step < 6))
 
 
 def _marks(marks: Sequence[tuple[float, str]], first: float, step: float, bins: int) -> list[str]:
-    """Return the bounds of a logarithmic axis, and between them what they part."""
+    """Return the boundaries of size classes on a logarithmic axis, with the names between them."""
     parts, left = [], 0.0
     for value, name in marks:
         right = bins if math.isinf(value) else min(max(2 * math.log2(value / first), 0), bins)
@@ -229,9 +232,9 @@ def _by_split(counts: dict[str, int]) -> str:
 
 
 def _powers(histogram: Histogram) -> list[str]:
-    """Return the powers of two as they are, and what lies between them as nothing."""
-    named = [f"{start:g}" if math.log2(start) % 1 == 0 else "" for start in histogram.starts]
-    return named if any(named) else [f"{start:.0f}" for start in histogram.starts]
+    """Return labels for powers of two only; without any power of two, for all bins."""
+    labels = [f"{start:g}" if math.log2(start) % 1 == 0 else "" for start in histogram.starts]
+    return labels if any(labels) else [f"{start:.0f}" for start in histogram.starts]
 
 
 def _ratio(middle: float) -> str:

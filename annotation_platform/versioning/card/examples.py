@@ -1,4 +1,4 @@
-"""Example images: which, and what is drawn over them. No image is opened."""
+"""Choose example images and compute the overlay of their labels, without opening any image."""
 
 import math
 from collections import Counter
@@ -13,23 +13,27 @@ from annotation_platform.pages.text import shown
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import Ontology, class_colors
 from annotation_platform.schema.shapes import CLASSIFICATIONS, REGIONS, SHAPES, WITH_CLASS, Label
+from annotation_platform.schema.tables import TrainingSet
 from annotation_platform.schema.tables.shared import SPLITS
+from annotation_platform.versioning.audited_files import Codes
 from annotation_platform.versioning.card.facts import Rows
 
 PER_SPLIT = 2
 MOST_EXAMPLES = 12
 MOST_DRAWN = 80
-"""Regions drawn on an image, the largest first: more hide each other and the image."""
+"""Regions drawn on an image, the largest first; more would hide each other and the image."""
 MOST_NAMED = 10
-"""Regions that are drawn with their name; where there are more, the legend has to do."""
+"""Regions are drawn with their names up to this number; above it, only the legend has names."""
 
 LONGEST_NAME = 24
-"""Columns of a name on an image."""
+"""Longest class name on an image, in columns of a fixed-width font."""
 
-_LETTERS, _LETTER_WIDTH = 24, 0.62  # letters to an image's width if they were square; as they are
+_LETTERS = 24  # a letter's height is the width of the image divided by this number
+_LETTER_WIDTH = 0.62  # a letter's width divided by its height
 _NEEDED = [
-    *("image_id", "split", "extension", "width", "height"),
-    *("shape", "class_name", "x1", "y1", "x2", "y2", "geometry"),
+    *(TrainingSet.image_id, TrainingSet.split, TrainingSet.extension),
+    *(TrainingSet.width, TrainingSet.height, TrainingSet.shape, TrainingSet.class_name),
+    *(TrainingSet.x1, TrainingSet.y1, TrainingSet.x2, TrainingSet.y2, TrainingSet.geometry),
 ]
 _MOST_POINTS = 200
 _STRIPES = 120
@@ -37,21 +41,21 @@ _STRIPES = 120
 
 @dataclass(frozen=True)
 class Mark:
-    """A region in the pixels of the image: an SVG path or a point, and its name above it."""
+    """A region in pixels of the image: an SVG path or a point, and its name above it."""
 
     name: str
     color: str
     path: str  # empty for a point
-    is_mask: bool  # its path is no outline
+    is_mask: bool  # its path consists of stripes, not of an outline
     x: float
     y: float
-    name_x: float  # so that the name ends within the image
+    name_x: float  # chosen so that the name ends inside the image
     name_y: float
 
 
 @dataclass(frozen=True)
 class Example:
-    """An image of the version, what is drawn over it, and how often it shows each class."""
+    """An image of the version, the overlay of its labels, and its number of labels by class."""
 
     path: str  # within the folder
     image_id: str
@@ -60,62 +64,61 @@ class Example:
     height: int
     marks: tuple[Mark, ...]
     regions: int
-    letter: float  # size of the names' letters, in pixels of the image
-    legend: tuple[tuple[str, str, int], ...]  # class, colour, labels
-    choices: tuple[str, ...]  # what is said of the whole image
+    letter: float  # height of the names' letters, in pixels of the image
+    legend: tuple[tuple[str, str, int], ...]  # class, colour, number of labels
+    choices: tuple[str, ...]  # classes of the whole image
 
 
 def choose_examples(rows: Rows, ontology: Ontology) -> list[Example]:
-    """Return a dozen images at most, by split: some of each, and of every class that is rare.
+    """Return at most ``MOST_EXAMPLES`` images by split: some of each, and one per rare class.
 
-    Ids are SHA-256 digests, so the smallest of them is an image at random, and stays the choice
-    until one with a smaller id arrives. Classes that are shown already need no image of their
-    own. Images without any label are no examples.
+    Ids are SHA-256 digests, so the images with the smallest ids are a random choice, which changes
+    only when an image with a smaller id arrives. A class that an example already shows gets no
+    example of its own. Images without any label are not chosen.
     """
-    has_class = rows.class_place >= 0
+    has_class = rows.class_index >= 0
     split, image = rows.split[has_class], rows.image[has_class]
     chosen: list[int] = []
-    for place in range(len(SPLITS)):
-        found = image[split == place]
-        chosen += pd.unique(found)[:PER_SPLIT].tolist()
-    places = rows.class_place[has_class]
-    counts = np.bincount(places, minlength=rows.classes)
+    for number in range(len(SPLITS)):
+        chosen += pd.unique(image[split == number])[:PER_SPLIT].tolist()
+    classes = rows.class_index[has_class]
+    counts = np.bincount(classes, minlength=rows.classes)
     first = np.full(rows.classes, -1, dtype=np.int64)
-    # Of equal places the last that is written stays: the first image, from the end.
-    first[places[::-1]] = image[::-1]
-    shown = {place for one in chosen for place in _classes_of(one, image, places)}
-    for place in np.argsort(counts, kind="stable").tolist():
-        if counts[place] and place not in shown and len(chosen) < MOST_EXAMPLES:
-            chosen.append(int(first[place]))
-            shown |= _classes_of(chosen[-1], image, places)
+    # The last assignment to an index wins; in reverse order, that is the first image of a class.
+    first[classes[::-1]] = image[::-1]
+    covered = {each for one in chosen for each in _classes_of(one, image, classes)}
+    for rare in np.argsort(counts, kind="stable").tolist():
+        if counts[rare] and rare not in covered and len(chosen) < MOST_EXAMPLES:
+            chosen.append(int(first[rare]))
+            covered |= _classes_of(chosen[-1], image, classes)
     splits = rows.split_of_image
     order = sorted(chosen, key=lambda one: (splits[one], one))
-    found = [np.arange(*np.searchsorted(rows.image, [one, one + 1])) for one in order]
-    # One look at the table for all of them.
-    records = iter(
-        rows.frame[_NEEDED].iloc[np.concatenate([*found, []]).astype(int)].to_dict("records")
-    )
+    row_numbers = [np.arange(*np.searchsorted(rows.image, [one, one + 1])) for one in order]
+    # The rows of all examples are selected in one step.
+    selected = np.concatenate([*row_numbers, []]).astype(int)
+    records = iter(rows.frame[_NEEDED].iloc[selected].to_dict("records"))
     colors = class_colors(ontology)
-    return [_example([next(records) for _ in each], colors) for each in found]
+    return [_example([next(records) for _ in each], colors) for each in row_numbers]
 
 
-def _classes_of(one: int, image: Any, places: Any) -> set[int]:
+def _classes_of(one: int, image: Codes, classes: Codes) -> set[int]:
     start, end = np.searchsorted(image, [one, one + 1]).tolist()
-    return set(places[start:end].tolist())
+    return set(classes[start:end].tolist())
 
 
 def _example(rows: list[dict[Any, Any]], colors: dict[str, str]) -> Example:
     first = rows[0]
-    named = [row for row in rows if row["shape"] in WITH_CLASS]
-    regions = [row for row in named if row["shape"] in REGIONS]
-    counts = Counter[str](row["class_name"] for row in named)
-    letter = _round(first["width"] / _LETTERS)
+    named = [row for row in rows if row[TrainingSet.shape] in WITH_CLASS]
+    regions = [row for row in named if row[TrainingSet.shape] in REGIONS]
+    counts = Counter[str](row[TrainingSet.class_name] for row in named)
+    letter = _round(first[TrainingSet.width] / _LETTERS)
+    image_id, split = first[TrainingSet.image_id], first[TrainingSet.split]
     return Example(
-        path=f"images/{first['split']}/{first['image_id']}.{first['extension']}",
-        image_id=first["image_id"],
-        split=first["split"],
-        width=first["width"],
-        height=first["height"],
+        path=f"images/{split}/{image_id}.{first[TrainingSet.extension]}",
+        image_id=image_id,
+        split=split,
+        width=first[TrainingSet.width],
+        height=first[TrainingSet.height],
         marks=tuple(
             _mark(row, colors, letter) for row in sorted(regions, key=_smallness)[:MOST_DRAWN]
         ),
@@ -126,22 +129,30 @@ def _example(rows: list[dict[Any, Any]], colors: dict[str, str]) -> Example:
             for name in sorted(counts, key=lambda name: (-counts[name], name))
         ),
         choices=tuple(
-            sorted(row["class_name"] for row in named if row["shape"] in CLASSIFICATIONS)
+            sorted(
+                row[TrainingSet.class_name]
+                for row in named
+                if row[TrainingSet.shape] in CLASSIFICATIONS
+            )
         ),
     )
 
 
 def _smallness(row: dict[Any, Any]) -> float:
-    return -float((row["x2"] - row["x1"]) * (row["y2"] - row["y1"]))
+    return -float(
+        (row[TrainingSet.x2] - row[TrainingSet.x1]) * (row[TrainingSet.y2] - row[TrainingSet.y1])
+    )
 
 
 def _mark(row: dict[Any, Any], colors: dict[str, str], letter: float) -> Mark:
-    name, shape = str(row["class_name"]), row["shape"]
+    name, shape = str(row[TrainingSet.class_name]), row[TrainingSet.shape]
     edges = [float(row[edge]) for edge in BOX_COLUMNS]
-    outlines = SHAPES[shape].marks(Label(shape, name, row["geometry"], *edges), most=_STRIPES)
+    outlines = SHAPES[shape].marks(
+        Label(shape, name, row[TrainingSet.geometry], *edges), most=_STRIPES
+    )
     x1, y1 = edges[:2]
     label = shown(name, LONGEST_NAME)
-    last = float(row["width"]) - len(label) * letter * _LETTER_WIDTH
+    last = float(row[TrainingSet.width]) - len(label) * letter * _LETTER_WIDTH
     return Mark(
         name=label,
         color=colors[name],
@@ -156,7 +167,7 @@ def _mark(row: dict[Any, Any], colors: dict[str, str], letter: float) -> Mark:
 
 def _path(outline: Sequence[float]) -> str:
     points = np.reshape(outline, (-1, 2))
-    # As fine as a card can show.
+    # More points would not be visible on a card.
     points = points[:: math.ceil(len(points) / _MOST_POINTS)].tolist()
     return "M" + "L".join(f"{_round(x):g} {_round(y):g}" for x, y in points) + "Z"
 

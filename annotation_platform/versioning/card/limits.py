@@ -1,4 +1,4 @@
-"""What a version should not be trusted with, each with its number; only what holds is said."""
+"""Derive the known limits of a version, each with its number; only those that apply are listed."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,25 +8,25 @@ from annotation_platform.schema.tables.shared import SPLITS
 from annotation_platform.versioning.card.facts import FolderFacts
 
 FEW_IMAGES = 50
-"""Images of a split below which any measure taken on it is mostly chance."""
+"""With fewer images in a split, metrics measured on it are mostly chance."""
 FEW_TO_LEARN = 50
-"""Labels of a class in train below which little is learned of it."""
+"""With fewer labels in train, a model learns little about a class."""
 FEW_TO_MEASURE = 10
-"""Labels of a class in val or test below which its measures are mostly chance."""
+"""With fewer labels in val or test, the metrics of a class are mostly chance."""
 IMBALANCE = 20
-"""How many times the labels of the rarest class the commonest may have."""
+"""Ratio of the labels of the most frequent and the rarest class from which it is a limit."""
 SMALL_SHARE = 0.4
-"""Share of boxes below 32² pixels above which small objects are what a version is about."""
+"""With a larger share of boxes below 32² pixels, small objects dominate the version."""
 LITTLE_AGREEMENT = 0.8
-"""Mean share of annotators who saw a label below which it is in doubt what is to be labelled."""
+"""With a smaller mean share of annotators who saw a label, the labelling rules are unclear."""
 ALIKE_SHARE = 0.9
-"""Groups of near-duplicates by images of a held-out split below which it counts for less."""
-_NAMED, _LONGEST = 8, 40
+"""With fewer duplicate groups per image, a held-out split measures less than its images suggest."""
+_NAMED, _LONGEST = 8, 40  # classes listed in a sentence; letters of a name
 
 
 @dataclass(frozen=True)
 class Limit:
-    """One limit: its name, the number that it is about, and a sentence."""
+    """One limit: its name, its number and a sentence that states it."""
 
     name: str
     number: float
@@ -34,7 +34,7 @@ class Limit:
 
 
 def known_limits(facts: FolderFacts) -> list[Limit]:
-    """Return the limits that hold, and what the audit found."""
+    """Return the limits that apply, including the defects that the audit counted."""
     return [
         *_of_splits(facts),
         *_of_classes(facts),
@@ -74,7 +74,7 @@ def _of_splits(facts: FolderFacts) -> Iterator[Limit]:
 
 def _of_classes(facts: FolderFacts) -> Iterator[Limit]:
     for split in SPLITS:
-        # A split without images is said to be one.
+        # A split without images has a limit of its own.
         if not facts.images[split]:
             continue
         least = FEW_TO_LEARN if split == "train" else FEW_TO_MEASURE
@@ -120,12 +120,12 @@ def _of_boxes(facts: FolderFacts) -> Iterator[Limit]:
 
 def _of_annotations(facts: FolderFacts) -> Iterator[Limit]:
     agreement, labels = facts.agreement, sum(facts.labels.values())
-    if agreement.one_annotation:
+    single = agreement.one_annotation
+    if single:
         yield Limit(
             "labels_of_one_annotation",
-            agreement.one_annotation,
-            f"{_count(agreement.one_annotation, 'label')} "
-            f"({_share(agreement.one_annotation, labels)}) "
+            single,
+            f"{_count(single, 'label')} ({_share(single, labels)}) "
             "from a single answer: nobody else has looked, and agreement says nothing of them.",
         )
     if agreement.unseen:

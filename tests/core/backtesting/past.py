@@ -128,7 +128,7 @@ class Past:
         self._write(round_id, "review_tasks", table)
 
     def _write(self, round_id, name, table):
-        self.lake.tables.write(table_named(table_named(name)), round_id, table)
+        self.lake.tables.write(table_named(name), round_id, table)
 
 
 def begin(folder: Path) -> Past:

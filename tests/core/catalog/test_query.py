@@ -92,9 +92,7 @@ def version(round_id, number, *, new=True):
 
 
 def write(lake, name, round_id, *rows):
-    lake.tables.write(
-        table_named(table_named(name)), round_id, table_named(name).from_rows(list(rows))
-    )
+    lake.tables.write(table_named(name), round_id, table_named(name).from_rows(list(rows)))
 
 
 @pytest.fixture
@@ -151,8 +149,8 @@ def test_every_declared_type_is_known():
 
 @pytest.mark.parametrize("name", TABLES)
 def test_a_round_without_rows_reads_like_any_other(lake, name):
-    lake.tables.write(table_named(table_named(name)), "round-0003", table_named(name).empty())
-    before = len(lake.tables.read_all(table_named(table_named(name))))
+    lake.tables.write(table_named(name), "round-0003", table_named(name).empty())
+    before = len(lake.tables.read_all(table_named(name)))
     assert ask(lake, f"SELECT count(*) FROM (SELECT * FROM {name})") == [[before]]
 
 
@@ -391,7 +389,7 @@ def test_the_command_shows_people_fifty_rows_that_cannot_steer_the_terminal(home
         home, "catalog", "query", "SELECT 'row' || range FROM range(62)"
     ).stdout.splitlines()
     assert sum("row" in line for line in lines) == 51  # 50 rows under the column's name
-    assert lines[-1] == "... and 12 more; --json gives all"
+    assert lines[-1] == "... and 12 more; --json prints all"
 
 
 @pytest.mark.parametrize("sql", ["SELECT nothing FROM images", "COPY images TO 'x.csv'"])

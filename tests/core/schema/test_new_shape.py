@@ -31,7 +31,7 @@ from annotation_platform.reporting.previews import thumbnail
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.ontology import LabelClass, Ontology
 from annotation_platform.schema.shapes import SHAPES, Label, area_of, register
-from annotation_platform.schema.tables import TABLES
+from annotation_platform.schema.tables import ConsensusLabels
 from annotation_platform.versioning.reuse import render_shards, shards_of
 from tests.core.schema.circle import CODEC, Circle
 
@@ -102,7 +102,7 @@ def test_the_consensus_of_three_annotators_is_the_median_circle():
     assert label == circle(20, 20, 10)
     assert consensus.labels["support"].tolist() == [3]
     # The table's column knows the name: nothing else had to.
-    assert TABLES["consensus_labels"].plainly_fits(consensus.labels)
+    assert ConsensusLabels.fits(consensus.labels)
 
 
 def test_at_the_edge_of_an_image_it_stays_whole_while_its_centre_is_inside():
@@ -158,7 +158,7 @@ def test_formats_that_hold_every_shape_return_it_exactly(tmp_path, name):
     known = FORMATS[name]
     assert "circle" in known.holds
     written = write_dataset(dataset(circle(20, 20, 10)), tmp_path / "out", write_as=known,
-                            images={})  # fmt: skip
+                            image_files={})  # fmt: skip
     assert written.losses == ()
     back = known.read(written.folder, None).dataset
     assert labels_of(back.labels) == [circle(20, 20, 10)]
@@ -167,7 +167,7 @@ def test_formats_that_hold_every_shape_return_it_exactly(tmp_path, name):
 
 def test_a_geometry_that_is_none_of_its_own_is_refused(tmp_path):
     write_dataset(dataset(circle(20, 20, 10)), tmp_path / "out", write_as=FORMATS["jsonl"],
-                  images={})  # fmt: skip
+                  image_files={})  # fmt: skip
     file = tmp_path / "out" / "labels.jsonl"
     file.write_text(file.read_text().replace("[20.0, 20.0, 10.0]", "[20.0, 20.0]"))
     with pytest.raises(FormatError, match="a 'circle' has the geometry"):
@@ -199,12 +199,12 @@ def test_formats_that_do_not_hold_it_count_it_as_a_loss_and_write_the_rest(
     assert "circle" not in known.holds
     source = tmp_path / "in"
     both = dataset(circle(20, 20, 10), Label.box("ball", 50, 30, 60, 50))
-    write_dataset(both, source, write_as=FORMATS["jsonl"], images={})
+    write_dataset(both, source, write_as=FORMATS["jsonl"], image_files={})
     images = tmp_path / "images"
     images.mkdir()
     Image.new("RGB", SIZE).save(images / "one.jpg")
     written = convert(source, tmp_path / "out", read_as=FORMATS["jsonl"], write_as=known,
-                      images=images)  # fmt: skip
+                      image_files=images)  # fmt: skip
     left_out = name == "label-studio"
     expected = "1 circle is left out" if left_out else "1 circle becomes its enclosing box"
     assert BECOMES.get(name, expected) in written.losses

@@ -69,7 +69,7 @@ def test_every_declared_table_is_listed():
 
 def test_a_column_is_its_name_and_a_misspelt_one_an_error():
     assert Splits.split == "split"
-    assert Splits.column("split").one_of == ("train", "val", "test")
+    assert Splits.column("split").one_of == ["train", "val", "test"]
     assert Frame[Splits] is pd.DataFrame
     with pytest.raises(AttributeError, match="splitt"):
         _ = Splits.splitt

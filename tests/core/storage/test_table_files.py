@@ -29,7 +29,7 @@ class EarlierAnnotated(Table, name="answered"):
     """The table as an older release declared it."""
 
     round_id = text("the round")
-    annotation = text("the answer", key=True)
+    reply = text("the reply", key=True)
     place = count("the copy")
     mood = text("how it felt")
 
@@ -39,7 +39,7 @@ class Annotated(Table, name="annotated", version=2, renamed_from=("answered",)):
 
     round_id = text("the round")
     annotation = Column(
-        "string[pyarrow]", "the annotation", key=True, renamed_from=("reply", "answer")
+        "string[pyarrow]", "the annotation", key=True, renamed_from=("response", "reply")
     )
     assignment = Column("int64", "the assignment", low=0, renamed_from=("place",))
     step = Column("string[pyarrow]", "the step", default="annotate")
@@ -49,8 +49,8 @@ class Annotated(Table, name="annotated", version=2, renamed_from=("answered",)):
 
 OLD = EarlierAnnotated.from_rows(
     [
-        {"round_id": ONE, "answer": "a", "place": 1, "mood": "good"},
-        {"round_id": ONE, "answer": "b", "place": 2, "mood": "bad"},
+        {"round_id": ONE, "reply": "a", "place": 1, "mood": "good"},
+        {"round_id": ONE, "reply": "b", "place": 2, "mood": "bad"},
     ]
 )
 MAPPED = Annotated.from_rows(

@@ -1,4 +1,4 @@
-"""Training sets drawn at random, as a version is made of."""
+"""Random training sets for versions."""
 
 import hashlib
 import json
@@ -48,7 +48,7 @@ def row(number: int, at: int, label: Label, **facts: object) -> dict[str, object
 
 
 def draw_label(rng: random.Random) -> Label:
-    """Return a label of any shape that lies within its image."""
+    """Return a label of any shape inside its image."""
     x1, y1 = rng.uniform(0, WIDTH - 12), rng.uniform(0, HEIGHT - 12)
     x2, y2 = rng.uniform(x1 + 1, x1 + 12), rng.uniform(y1 + 1, y1 + 12)
     name = rng.choice(["ship", "Würfel"])
@@ -67,7 +67,7 @@ def draw_label(rng: random.Random) -> Label:
 
 
 def draw_rows(rng: random.Random, images: int) -> list[dict[str, object]]:
-    """Return the rows of so many images with none to four labels, each with a video of its own."""
+    """Return the rows of ``images`` images with none to four labels, each from its own video."""
     rows = []
     for number in range(images):
         labels = [draw_label(rng) for _ in range(rng.randrange(5))] or [NOTHING]

@@ -35,7 +35,7 @@ class Version:
     def __init__(self, rows):
         self.frame = table(rows)
         folder = build_folder(self.frame, ONTOLOGY, name="set", keep_together=TOGETHER)
-        self.said = folder.audits
+        self.counts = folder.audits
         self.texts = dict(folder.texts)
         self.files = {image.path: image.md5 for image in folder.images}
         self.files |= dict.fromkeys(self.texts, "")
@@ -109,11 +109,11 @@ def test_what_a_table_should_not_hold_is_counted(plant, name, seed, images):
     rows = draw_rows(random.Random(seed), images)
     clean = Version(rows)
     assert clean.found() == set()
-    assert set(clean.said.values()) == {0}
+    assert set(clean.counts.values()) == {0}
     plant(rows)
     planted = Version(rows)
     assert planted.found() == {name}
-    assert planted.said[name] == 1
+    assert planted.counts[name] == 1
 
 
 def move_image(version, rng):
@@ -250,7 +250,7 @@ def test_texts_that_are_taken_over_are_not_read_again():
 
 def test_a_file_that_cannot_be_read_is_named():
     version = Version(draw_rows(random.Random(3), 3))
-    with pytest.raises(PublishError, match=r"coco/val\.json: it cannot be audited"):
+    with pytest.raises(PublishError, match=r"coco/val\.json: cannot be audited"):
         audit_files(version.files, version.texts | {"coco/val.json": b"{"})
     shard = next(path for path in version.texts if path.startswith("annotations/"))
     with pytest.raises(PublishError, match=shard):

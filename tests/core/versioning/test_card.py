@@ -45,7 +45,7 @@ def card_of(rows, ontology=ONTOLOGY):
 
 
 def boxes(number, count, *, name="ship", side=10, **facts):
-    """Return the rows of one image with so many boxes."""
+    """Return the rows of one image with a number of boxes."""
     return [
         row(number, at, Label.box(name, at, 0, at + side, side), **facts) for at in range(count)
     ]
@@ -166,7 +166,7 @@ def test_histograms_count_every_box_and_image_in_its_bin():
     assert (images["bins_from"], images["train"]) == ([45.2548], [3])
 
 
-def test_a_limit_is_said_only_where_it_holds():
+def test_a_limit_is_listed_only_where_it_holds():
     def many(split, count, first, **facts):
         facts = {"source": "a", "licence": "MIT", "consent": "yes", "annotations": 2, **facts}
         facts |= {"support": 2}
@@ -344,7 +344,7 @@ def test_what_is_drawn_over_a_image_is_where_its_labels_are():
     }
     point = next(each for each in page.all("circle") if each["class"] == "point")
     assert (float(point["cx"]), float(point["cy"])) == (63.5, 30.0)
-    # The name of what lies at the right edge ends within the image.
+    # The name of a region at the right edge ends inside the image.
     names = [each for each in page.all("text") if each.get("class") == "name"]
     assert len(names) == len(labels)
     last = max(float(each["x"]) for each in names)
