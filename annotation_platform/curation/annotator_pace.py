@@ -40,12 +40,12 @@ class PaceChanges:
     @property
     def sentence(self) -> str:
         """The changes as a sentence."""
-        people = self.table[AnnotatorPace.annotator].nunique()
-        if not people:
+        annotators = self.table[AnnotatorPace.annotator].nunique()
+        if not annotators:
             return "No annotator has enough annotations, in this round and before, to compare pace."
         if not self.changed:
-            return f"{people} annotators work as fast as before."
-        return f"Some of {people} annotators changed their pace: {'; '.join(self.changed)}."
+            return f"{annotators} annotators work as fast as before."
+        return f"Some of {annotators} annotators changed their pace: {'; '.join(self.changed)}."
 
 
 def measure_pace(

@@ -61,8 +61,8 @@ class AutoAccepted:
 
     labels: Frame[AutoLabels]
     certificates: Frame[Certificates]
-    held: dict[str, str]  # image -> why people have to label it
-    seen_again: list[str]  # accepted images that people label without predictions later, sorted
+    held: dict[str, str]  # image -> why annotators have to label it
+    seen_again: list[str]  # accepted images to annotate without predictions, sorted
     seconds_saved: float  # time of annotators, without that of ``seen_again``
     p_values: dict[str, float]  # of the comparison of the audit and the batch, by name
 
@@ -100,7 +100,7 @@ def accept_labels(
 
     Labels are accepted only if the audit certifies them, the batch resembles the audit, and all
     predictions come from the one calibrated model that was audited. Audited images are never
-    accepted: people have labelled them.
+    accepted: annotators have labelled them.
 
     Args:
         candidates: the predictions, the pool and its audit.

@@ -26,6 +26,7 @@ from annotation_platform.curation.auto_accept import AUTO
 from annotation_platform.curation.imported import PEOPLE
 from annotation_platform.schema.shapes import CLASSIFICATIONS, NOTHING, Label
 from annotation_platform.schema.tables import (
+    Certificates,
     ConsensusLabels,
     ErrorBars,
     ReviewedLabels,
@@ -212,7 +213,7 @@ def certificate_bars(
         round_id: of the version.
     """
     rows: list[dict[str, object]] = []
-    for one in certificates[certificates["bound"].notna()].to_dict("records"):
+    for one in certificates[certificates[Certificates.bound].notna()].to_dict("records"):
         name, audited = str(one["class_name"]), int(one["accepted_labels"])
         rows.append(
             {
@@ -243,7 +244,7 @@ def release_allowed(bars: pd.DataFrame, limit: float) -> ReleaseVerdict:
     """
     if limit <= 0:
         return ReleaseVerdict(True, "No limit is set for wrong labels.")
-    overall = bars[(bars["class_name"] == ALL) & (bars["labels"] > 0)]
+    overall = bars[(bars[ErrorBars.class_name] == ALL) & (bars[ErrorBars.labels] > 0)]
     verdicts = [_allowed(bar, limit) for bar in records(overall)]
     refused = [verdict for verdict in verdicts if not verdict.allowed]
     if bars.empty:

@@ -39,7 +39,7 @@ from annotation_platform.schema.tables import (
     TrainingSet,
     table_named,
 )
-from annotation_platform.schema.tables.shared import METADATA_COLUMNS
+from annotation_platform.schema.tables.shared import METADATA_COLUMNS, Outcome
 from annotation_platform.storage.lineage import TableInputs
 from annotation_platform.storage.round_tables import RoundTables
 from annotation_platform.storage.table_files import table_bytes, table_digest
@@ -136,12 +136,14 @@ def assemble_training_set(
     labels as well, so labels of earlier certificates are withdrawn, with the reason.
     """
     images = tables.read_all(CleanedImages)
-    images = images[images["outcome"] == "accepted"].drop_duplicates("image_id")
+    images = images[images[CleanedImages.outcome] == Outcome.ACCEPTED].drop_duplicates(
+        CleanedImages.image_id
+    )
     labels, included, held, left_out = _included(
         tables, images, ontology, cancelled or {}, use_auto=use_auto
     )
     described = _with_metadata(images, tables.read_all(RawImages))
-    described = described[described["image_id"].isin(labels["image_id"].unique())]
+    described = described[described[CleanedImages.image_id].isin(labels["image_id"].unique())]
     splits, stored = _splits(tables, round_id, described, labels, policy, seed=seed)
     left_out |= splits.left_out
     joined = labels.merge(
@@ -150,9 +152,9 @@ def assemble_training_set(
         how="left",
         validate="m:1",
     )
-    joined = joined[joined["image_id"].isin(splits.split_of)]
-    joined["split"] = joined["image_id"].map(splits.split_of)
-    joined["class_id"] = joined["class_name"].map(ontology.id_of)
+    joined = joined[joined[TrainingSet.image_id].isin(splits.split_of)]
+    joined[TrainingSet.split] = joined[TrainingSet.image_id].map(splits.split_of)
+    joined[TrainingSet.class_id] = joined[TrainingSet.class_name].map(ontology.id_of)
     joined = joined.sort_values(["image_id", "label_id"])
     return BuiltTrainingSet(TrainingSet.conform(joined), included, held, left_out, stored)
 
@@ -224,9 +226,9 @@ def _included(
     Held rounds, and left-out images of the other rounds, map to the reason.
     """
     merged = tables.rounds(ReviewedLabels)
-    brought = usable_imports(tables, tables.rounds(ImportedLabels))
+    imported = usable_imports(tables, tables.rounds(ImportedLabels))
     held: dict[str, str] = {}
-    for round_id in sorted({*merged, *brought["round_id"]}):
+    for round_id in sorted({*merged, *imported[ImportedLabels.round_id]}):
         problem = round_problem(tables, round_id, images, ontology)
         if problem:
             held[round_id] = problem
@@ -237,23 +239,23 @@ def _included(
     left_out = dict(
         zip(refused[ReviewedLabels.image_id], refused[ReviewedLabels.comment], strict=True)
     )
-    people = carry_over(_latest_round(reviewed[~is_open]), ontology)
-    landed = carry_over(brought[~brought["round_id"].isin(held)], ontology)
-    own = landed.labels[~landed.labels["image_id"].isin(people.labels["image_id"].unique())]
+    human = carry_over(_latest_round(reviewed[~is_open]), ontology)
+    landed = carry_over(imported[~imported[ImportedLabels.round_id].isin(held)], ontology)
+    own = landed.labels[~landed.labels["image_id"].isin(human.labels["image_id"].unique())]
     # Imported labels have no annotations.
     own = own.assign(support=0, annotations=0)
     auto, unfit = own.iloc[:0], dict[str, str]()
     if use_auto:
         auto, unfit = _auto_labels(tables, images, ontology, out={**held, **cancelled})
-    by_people = people.labels["image_id"].unique()
-    known = {*by_people, *own["image_id"], *left_out, *people.ask_again}
-    auto = auto[~auto["image_id"].isin(known)]
-    labelled = people.labels.assign(origin=PEOPLE)
+    by_people = human.labels["image_id"].unique()
+    known = {*by_people, *own[ImportedLabels.image_id], *left_out, *human.ask_again}
+    auto = auto[~auto[AutoLabels.image_id].isin(known)]
+    labelled = human.labels.assign(origin=PEOPLE)
     parts = [part for part in (labelled, own, auto) if not part.empty]
     labels = pd.concat(parts, ignore_index=True) if parts else labelled
-    rounds = sorted({*finished, *own["round_id"], *auto["round_id"]})
+    rounds = sorted({*finished, *own[ImportedLabels.round_id], *auto[AutoLabels.round_id]})
     left_out = unfit | left_out
-    left_out |= people.ask_again | landed.ask_again
+    left_out |= human.ask_again | landed.ask_again
     labelled_now = set(labels["image_id"].unique())
     left_out = {key: why for key, why in left_out.items() if key not in labelled_now}
     digests = {key: round_digest(tables, key) for key in rounds}
@@ -268,24 +270,24 @@ def _auto_labels(
     Certificates of rounds in ``out`` (round to reason) depend on annotations that do not count.
     """
     accepted = tables.read_all(AutoLabels)
-    accepted = accepted[accepted["image_id"].isin(images["image_id"])]
+    accepted = accepted[accepted[AutoLabels.image_id].isin(images[CleanedImages.image_id])]
     current, withdrawn = _current_certificate(tables, out)
-    others = accepted[accepted["round_id"] != current]
+    others = accepted[accepted[AutoLabels.round_id] != current]
     gone = {
         str(image): withdrawn[key]
-        for image, key in zip(others["image_id"], others["round_id"], strict=True)
+        for image, key in zip(others[AutoLabels.image_id], others[AutoLabels.round_id], strict=True)
     }
-    accepted = accepted[accepted["round_id"] == current].reset_index(drop=True)
+    accepted = accepted[accepted[AutoLabels.round_id] == current].reset_index(drop=True)
     wrong = {
         **dict.fromkeys(labels_outside_ontology(accepted, ontology), "class outside the ontology"),
         **dict.fromkeys(boxes_outside_image(accepted, images), "box outside the image"),
     }
-    bad = accepted[accepted["label_id"].isin(wrong)]
+    bad = accepted[accepted[AutoLabels.label_id].isin(wrong)]
     unfit = {
         str(image): f"an accepted prediction has a {wrong[label]}"
-        for image, label in zip(bad["image_id"], bad["label_id"], strict=True)
+        for image, label in zip(bad[AutoLabels.image_id], bad[AutoLabels.label_id], strict=True)
     }
-    carried = carry_over(accepted[~accepted["image_id"].isin(unfit)], ontology)
+    carried = carry_over(accepted[~accepted[AutoLabels.image_id].isin(unfit)], ontology)
     labels = carried.labels.assign(origin=AUTO, support=0, annotations=0)
     return labels, gone | unfit | carried.ask_again
 
@@ -321,7 +323,7 @@ def _current_certificate(tables: RoundTables, out: Mapping[str, str]) -> tuple[s
 
 def _with_metadata(images: pd.DataFrame, raw: pd.DataFrame) -> pd.DataFrame:
     """Return the images with the metadata that they landed with."""
-    one_object = ["round_id", "source_key", "stamp"]
+    one_object = [CleanedImages.round_id, CleanedImages.source_key, CleanedImages.stamp]
     described = images.merge(raw[[*one_object, *METADATA_COLUMNS]], on=one_object, how="left")
     described["other_metadata"] = described["other_metadata"].fillna("")
     return described
@@ -356,5 +358,5 @@ def _splits(
     )
     if drawn.rows.empty:
         return drawn, drawn.rows
-    own = known[known["round_id"] == round_id]
+    own = known[known[Splits.round_id] == round_id]
     return drawn, pd.concat([own, drawn.rows], ignore_index=True)

@@ -23,6 +23,7 @@ from annotation_platform.schema.tables import (
     AuditFrame,
     AutoLabels,
     Certificates,
+    CleanedImages,
     Frame,
     HumanLabels,
     LabelTasks,
@@ -86,13 +87,13 @@ def auto_accept(context: RoundContext, inputs: AcceptInputs) -> AutoAccept:
         figures={
             "images": found.labels["image_id"].nunique(),
             "labels": len(found.labels),
-            "automated_share": float(overall["share"].sum()) if found.granted else 0.0,
+            "automated_share": float(overall[Certificates.share].sum()) if found.granted else 0.0,
             "minutes_saved": found.seconds_saved / 60,
-            "refused_because": " ".join(overall["reason"]) or "",
+            "refused_because": " ".join(overall[Certificates.reason]) or "",
             "certificate": TableRows(found.certificates, _CERTIFICATE),
             "held": Counts(pd.Series(found.held.values(), dtype="str")),
             "seen_again_next": len(found.seen_again),
-            "contradicted": int(reaudits["contradicted"].sum()),
+            "contradicted": int(reaudits[Reaudits.contradicted].sum()),
             "seen_again": TableRows(
                 reaudits, ["certified_round", "images", "labels", "errors", "contradicted"]
             ),
@@ -137,7 +138,9 @@ def _accept(context: RoundContext, inputs: AcceptInputs) -> AutoAccepted:
     asked = {*selected[SelectedImages.image_id], *tasks[LabelTasks.image_id]}
     remaining = open_[~open_.isin(asked)]
     images = accepted_images(lake.tables)
-    described = images[images["image_id"].isin([*remaining, *audit])].drop_duplicates("image_id")
+    described = images[images[CleanedImages.image_id].isin([*remaining, *audit])].drop_duplicates(
+        "image_id"
+    )
     vectors = features_for(
         described, ImageEmbedder(), store=lake.store, load=lake.image, round_id=round_id
     )

@@ -20,7 +20,7 @@ from annotation_platform.pipeline.held_out import (
 )
 from annotation_platform.pipeline.result import Result, TableRows, Thumbnails
 from annotation_platform.schema.rounds import round_number
-from annotation_platform.schema.tables import CleanedImages
+from annotation_platform.schema.tables import CleanedImages, PredictedImages
 from annotation_platform.schema.tables.shared import Outcome
 
 
@@ -91,7 +91,7 @@ def _drift_of_round(
     round_id, lake, policy = context.round_id, context.lake, context.policy
     rng = np.random.default_rng([policy.seed, round_number(round_id)])
     accepted = accepted_images(lake.tables)
-    ours = accepted[accepted["round_id"] == round_id]
+    ours = accepted[accepted[CleanedImages.round_id] == round_id]
     theirs = known_before(round_id, lake, policy)
     compared = reference_images(round_id, theirs, lake)
     vectors = features_for(
@@ -122,7 +122,7 @@ def _drift_of_round(
 
 
 def _predicted(predicted: pd.DataFrame, images: pd.DataFrame) -> list[str]:
-    return sorted(set(predicted["image_id"]) & set(images["image_id"]))
+    return sorted(set(predicted[PredictedImages.image_id]) & set(images[CleanedImages.image_id]))
 
 
 def _weighted(predictions: pd.DataFrame) -> pd.DataFrame:

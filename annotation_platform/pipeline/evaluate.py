@@ -161,7 +161,7 @@ def _agreement(context: RoundContext) -> pd.DataFrame:
 
 def _agreement_figures(agreement: pd.DataFrame, context: RoundContext) -> dict[str, Figure]:
     """Return the agreement of predictions and annotators, in this round and over all so far."""
-    overall = agreement[agreement["class_name"] == ""].set_index("annotations")["f1"]
+    overall = agreement[agreement[ModelAgreement.class_name] == ""].set_index("annotations")["f1"]
     history = agreement_so_far(context.round_id, context.tables, agreement)
     return {
         "agreement_with_people": float(overall.get("consensus", math.nan)),
@@ -178,5 +178,5 @@ def _expected_gains(context: RoundContext, own_slices: pd.DataFrame) -> pd.DataF
     slices = pd.concat(parts, ignore_index=True)
     rounds = [*context.before(ModelSlices), context.round_id]
     trained = tables.read_rounds(TrainedModels, rounds)
-    more = max(1.0, float(trained["train_images"].max()) / 2) if len(trained) else 1.0
+    more = max(1.0, float(trained[TrainedModels.train_images].max()) / 2) if len(trained) else 1.0
     return rank_by_gain(learning_history(slices, trained), more=more, rng=np.random.default_rng(0))

@@ -22,7 +22,13 @@ from annotation_platform.pipeline.held_out import (
 from annotation_platform.pipeline.result import Counts, Result, TableRows, Thumbnails
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import AREAS
-from annotation_platform.schema.tables import Frame, LabelIssues, TrainingSet
+from annotation_platform.schema.tables import (
+    ConsensusLabels,
+    Frame,
+    LabelIssues,
+    ModelPredictions,
+    TrainingSet,
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ def find_issues(context: RoundContext, inputs: IssueInputs) -> IssuesFound:
     found = _issues_of_round(context, inputs)
     issues = found.table
     # The images most likely to hold an error first, then those with suspected classifications only.
-    order = [*found.risk.sort_values(ascending=False).index, *issues["image_id"]]
+    order = [*found.risk.sort_values(ascending=False).index, *issues[LabelIssues.image_id]]
     shown = issues[["image_id"]].drop_duplicates().set_index("image_id")
     shown = shown.loc[[image for image in dict.fromkeys(order) if image in shown.index]]
     worst = shown.reset_index().merge(accepted_images(context.tables))
@@ -57,9 +63,9 @@ def find_issues(context: RoundContext, inputs: IssueInputs) -> IssuesFound:
         label_issues=issues,
         figures={
             "issues": len(issues),
-            "images": issues["image_id"].nunique(),
+            "images": issues[LabelIssues.image_id].nunique(),
             "images_expected_to_hold_an_error": float(found.risk.sum()),
-            "kinds": Counts(issues["kind"]),
+            "kinds": Counts(issues[LabelIssues.kind]),
             "worst": TableRows(issues, ["image_id", "kind", "score", "suggestion"]),
             "preview": Thumbnails(worst, consensus, context.policy.ontology),
         },
@@ -111,7 +117,7 @@ def _box_issues(
         truth[truth[TrainingSet.shape].isin(AREAS)],
         error_rate=policy.label_issues.error_rate,
     )
-    boxes = judged[judged["shape"].isin(AREAS)]
+    boxes = judged[judged[ConsensusLabels.shape].isin(AREAS)]
     return box_issues(boxes, _boxes(predictions), trust, round_id=round_id, minimum_probability=0.0)
 
 
@@ -122,22 +128,24 @@ def _classification_issues(
     names = ontology.choices
     if not names or (ontology.choose == "one" and len(names) < 2):
         return LabelIssues.empty()
-    predicted = predictions[predictions["shape"] == "choice"]
+    predicted = predictions[predictions[ModelPredictions.shape] == "choice"]
     chances = predicted.pivot(index="image_id", columns="class_name", values="score")
     chances = chances.reindex(columns=names).dropna()
-    chosen = judged[(judged["shape"] == "choice") & judged["class_name"].isin(names)]
-    chosen = chosen[chosen["image_id"].isin(chances.index)].sort_values("image_id")
+    chosen = judged[
+        (judged[ConsensusLabels.shape] == "choice") & judged[ConsensusLabels.class_name].isin(names)
+    ]
+    chosen = chosen[chosen[ConsensusLabels.image_id].isin(chances.index)].sort_values("image_id")
     if chosen.empty:
         return LabelIssues.empty()
     if ontology.choose == "many":
         # For an annotated image without a choice, every class is absent.
-        annotated = judged.loc[judged["shape"] != "unsure", "image_id"]
+        annotated = judged.loc[judged[ConsensusLabels.shape] != "unsure", "image_id"]
         return classification_issues(
             chosen, chances[chances.index.isin(annotated)], round_id=round_id
         )
-    probabilities = chances.loc[chosen["image_id"]].to_numpy(dtype=np.float64)
+    probabilities = chances.loc[chosen[ConsensusLabels.image_id]].to_numpy(dtype=np.float64)
     return class_issues(chosen, probabilities, names, round_id=round_id)
 
 
 def _boxes(predictions: pd.DataFrame) -> pd.DataFrame:
-    return predictions[predictions["shape"] == "box"]
+    return predictions[predictions[ModelPredictions.shape] == "box"]

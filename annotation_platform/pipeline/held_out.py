@@ -10,7 +10,13 @@ from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.policy import Policy
 from annotation_platform.schema.rounds import round_number
-from annotation_platform.schema.tables import PredictedImages, SelectedImages, TrainingSet
+from annotation_platform.schema.tables import (
+    CleanedImages,
+    ModelPredictions,
+    PredictedImages,
+    SelectedImages,
+    TrainingSet,
+)
 from annotation_platform.schema.tables.shared import Split
 from annotation_platform.storage.lake import Lake
 
@@ -56,7 +62,9 @@ def known_before(round_id: str, lake: Lake, policy: Policy) -> pd.DataFrame:
     """Return the accepted images of earlier rounds, without those of held rounds."""
     accepted = accepted_images(lake.tables)
     held = held_rounds(lake.tables, policy.drift.gate)
-    return accepted[(accepted["round_id"] < round_id) & ~accepted["round_id"].isin(held)]
+    return accepted[
+        (accepted[CleanedImages.round_id] < round_id) & ~accepted[CleanedImages.round_id].isin(held)
+    ]
 
 
 def held_out_images(round_id: str, images: pd.DataFrame, lake: Lake) -> pd.DataFrame:
@@ -67,7 +75,7 @@ def held_out_images(round_id: str, images: pd.DataFrame, lake: Lake) -> pd.DataF
     last = lake.tables.read_columns(TrainingSet, before, [TrainingSet.image_id, TrainingSet.split])
     is_held_out = last[TrainingSet.split] != Split.TRAIN
     held_out = last.loc[is_held_out, TrainingSet.image_id].unique()
-    return images[images["image_id"].isin(held_out)].sort_values("image_id")
+    return images[images[CleanedImages.image_id].isin(held_out)].sort_values("image_id")
 
 
 def reference_images(round_id: str, images: pd.DataFrame, lake: Lake) -> pd.DataFrame:
@@ -81,7 +89,7 @@ def reference_images(round_id: str, images: pd.DataFrame, lake: Lake) -> pd.Data
     before = [key for key in lake.tables.rounds(SelectedImages) if key < round_id]
     selected = lake.tables.read_rounds(SelectedImages, before)
     drawn = selected.loc[selected[SelectedImages.audit], SelectedImages.image_id]
-    audited = held_out[held_out["image_id"].isin(drawn)]
+    audited = held_out[held_out[CleanedImages.image_id].isin(drawn)]
     return audited if len(audited) >= _LEAST_SAMPLED else held_out
 
 
@@ -97,4 +105,4 @@ def rows_of(rows: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
 
 def of_ontology(predictions: pd.DataFrame, policy: Policy) -> pd.DataFrame:
     """Return the predictions of classes in the ontology, without those used only for masking."""
-    return predictions[predictions["class_name"].isin(policy.ontology.names)]
+    return predictions[predictions[ModelPredictions.class_name].isin(policy.ontology.names)]

@@ -33,12 +33,12 @@ def import_labels(
     return LabelsImported(
         imported_labels=labels,
         figures={
-            "images": usable["image_id"].nunique(),
-            "boxes": int((usable["shape"] == "box").sum()),
-            "refused_images": refused["image_id"].nunique(),
+            "images": usable[ImportedLabels.image_id].nunique(),
+            "boxes": int((usable[ImportedLabels.shape] == "box").sum()),
+            "refused_images": refused[ImportedLabels.image_id].nunique(),
             "unused_images": found.unused,
-            "origins": Counts(usable.drop_duplicates("image_id")["origin"]),
-            "classes": BarChart(usable["class_name"].dropna()),
+            "origins": Counts(usable.drop_duplicates(ImportedLabels.image_id)["origin"]),
+            "classes": BarChart(usable[ImportedLabels.class_name].dropna()),
             "refused": TableRows(refused, ["image_id", "class_name", "origin", "problem"]),
             "preview": Thumbnails(shown, usable, ontology),
         },

@@ -6,6 +6,7 @@ import pandas as pd
 
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.result import Result, TableRows
+from annotation_platform.schema.tables import RawImages
 
 _SHOWN = ["source_key", "image_id", "byte_size", "source", "licence", "problem"]
 
@@ -25,8 +26,8 @@ def ingest(context: RoundContext) -> Ingested:
         raw_images=raw,
         figures={
             "objects": len(raw),
-            "bytes": int(raw["byte_size"].sum()),
-            "unreadable": int(raw["image_id"].isna().sum()),
+            "bytes": int(raw[RawImages.byte_size].sum()),
+            "unreadable": int(raw[RawImages.image_id].isna().sum()),
             "preview": TableRows(raw, _SHOWN),
         },
     )

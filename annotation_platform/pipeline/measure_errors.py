@@ -49,13 +49,13 @@ def measure_errors(context: RoundContext, training_set: pd.DataFrame) -> ErrorsM
     """Return the share of wrong labels in the version, by origin and class."""
     measured = _measure(context, training_set)
     bars = measured.bars
-    overall = bars[(bars["class_name"] == "") & (bars["origin"] == PEOPLE)]
+    overall = bars[(bars[ErrorBars.class_name] == "") & (bars[ErrorBars.origin] == PEOPLE)]
     means = overall[["rate", "low", "high"]].mean().add_prefix("wrong_")
     shown = ["origin", "class_name", "design", "labels", "audited", "rate", "low", "high"]
     return ErrorsMeasured(
         error_bars=bars,
         figures={
-            "audited_labels": int(overall["audited"].sum()),
+            "audited_labels": int(overall[ErrorBars.audited].sum()),
             **{str(name): float(value) for name, value in means.items()},
             "unread_samples": measured.unread,
             "preview": TableRows(bars, shown),
@@ -100,10 +100,12 @@ def _measure(context: RoundContext, training_set: pd.DataFrame) -> _Measured:
     reviewed = pd.concat(findings, ignore_index=True) if findings else nothing
     bars = []
     for origin, its in labels.groupby("origin"):
-        open_ = its[~its["image_id"].isin(disputed)] if origin == PEOPLE else its
-        counts = {str(name): int(n) for name, n in open_["class_name"].value_counts().items()}
+        open_ = its[~its[TrainingSet.image_id].isin(disputed)] if origin == PEOPLE else its
+        counts = {
+            str(name): int(n) for name, n in open_[TrainingSet.class_name].value_counts().items()
+        }
         if origin == AUTO:
-            certificates = lake.tables.read(Certificates, str(its["round_id"].iloc[0]))
+            certificates = lake.tables.read(Certificates, str(its[TrainingSet.round_id].iloc[0]))
             bars.append(certificate_bars(certificates, counts, round_id=round_id))
         else:
             own = reviewed if origin == PEOPLE else nothing

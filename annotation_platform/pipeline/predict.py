@@ -10,8 +10,8 @@ from annotation_platform.models.predictions import propose
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.result import BarChart, Result, Thumbnails
-from annotation_platform.pipeline.unasked import unasked_images
-from annotation_platform.schema.tables import PredictedImages
+from annotation_platform.pipeline.selectable import selectable_images
+from annotation_platform.schema.tables import ModelPredictions, PredictedImages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,10 +22,10 @@ class Predicted(Result):
     predicted_images: pd.DataFrame
 
 
-def selectable_images(context: RoundContext) -> pd.DataFrame:
-    """Return the accepted images that the round can select; see ``unasked_images``."""
+def selection_pool(context: RoundContext) -> pd.DataFrame:
+    """Return the accepted images that the round can select; see ``selectable_images``."""
     policy = context.policy
-    return unasked_images(
+    return selectable_images(
         context.round_id,
         context.lake,
         policy.ontology,
@@ -37,7 +37,7 @@ def selectable_images(context: RoundContext) -> pd.DataFrame:
 def predict(context: RoundContext, models: ModelRegistry) -> Predicted:
     """Return the predictions of the promoted model for the images the round can select."""
     policy = context.policy
-    pool = selectable_images(context)
+    pool = selection_pool(context)
     output = propose(
         models, pool, context.lake.image_path, round_id=context.round_id, policy=policy
     )
@@ -48,9 +48,9 @@ def predict(context: RoundContext, models: ModelRegistry) -> Predicted:
         model_predictions=predictions,
         predicted_images=predicted,
         figures={
-            "boxes": int((predictions["shape"] == "box").sum()),
-            "boxes_shown": int((shown["shape"] == "box").sum()),
-            "choices_shown": int((shown["shape"] == "choice").sum()),
+            "boxes": int((predictions[ModelPredictions.shape] == "box").sum()),
+            "boxes_shown": int((shown[ModelPredictions.shape] == "box").sum()),
+            "choices_shown": int((shown[ModelPredictions.shape] == "choice").sum()),
             "images": len(pool),
             "images_without_proposals": int((predicted[PredictedImages.proposals] == 0).sum()),
             "dropped_outputs": int(predicted[PredictedImages.dropped].sum()),
@@ -58,7 +58,7 @@ def predict(context: RoundContext, models: ModelRegistry) -> Predicted:
             "seconds": float(predicted[PredictedImages.seconds].sum()),
             "model": output.model,
             "scores": output.scores,
-            "classes": BarChart(shown["class_name"]),
+            "classes": BarChart(shown[ModelPredictions.class_name]),
             "preview": Thumbnails(pool, shown, policy.ontology),
         },
     )

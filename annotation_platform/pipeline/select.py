@@ -1,5 +1,6 @@
 """Selection: the images that a round has annotated, and the population of its random sample."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import pandas as pd
@@ -11,12 +12,14 @@ from annotation_platform.labeling.assignment_plan import PlacePlan
 from annotation_platform.models.embedder import embedder_for
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.pipeline.context import RoundContext
-from annotation_platform.pipeline.predict import selectable_images
+from annotation_platform.pipeline.predict import selection_pool
 from annotation_platform.pipeline.result import Counts, Result, TableRows
 from annotation_platform.policy import SelectionPolicy
 from annotation_platform.schema.tables import (
     AuditFrame,
     AutoLabels,
+    CleanedImages,
+    Frame,
     ModelPredictions,
     ReviewedLabels,
     SelectedImages,
@@ -38,7 +41,7 @@ def select(
     context: RoundContext, model_predictions: pd.DataFrame, models: ModelRegistry
 ) -> Selected:
     """Return the images that are annotated in the round, in order."""
-    pool = selectable_images(context)
+    pool = selection_pool(context)
     selection, frame = _choose(context, pool, model_predictions, models)
     selected = selection.images
     return Selected(
@@ -46,7 +49,9 @@ def select(
         audit_frame=frame,
         figures={
             "images": len(selected),
-            "passed_over": int((~pool["image_id"].isin(selected[SelectedImages.image_id])).sum()),
+            "passed_over": int(
+                (~pool[CleanedImages.image_id].isin(selected[SelectedImages.image_id])).sum()
+            ),
             "chosen_by": Counts(selected[SelectedImages.rule]),
             "outliers": dict(list(selection.outliers.items())[:50]),
             "kept_out": dict(list(selection.kept_out.items())[:50]),
@@ -74,10 +79,12 @@ def _choose(
     embedder = embedder_for(policy.selection.embedder, models)
     known = accepted_images(lake.tables)
     held = set(held_rounds(lake.tables, policy.drift.gate)) - {round_id}
-    known = known[(known["round_id"] <= round_id) & ~known["round_id"].isin(held)]
+    known = known[
+        (known[CleanedImages.round_id] <= round_id) & ~known[CleanedImages.round_id].isin(held)
+    ]
     vectors = features_for(known, embedder, store=lake.store, load=lake.image, round_id=round_id)
     overrides, labels = SelectionOverrides(lake.store).read(), tables.read_all(ReviewedLabels)
-    asked = known[~known["image_id"].isin(pool["image_id"])]
+    asked = known[~known[CleanedImages.image_id].isin(pool[CleanedImages.image_id])]
     again = _reaudited_images(round_id, pool, lake)
 
     def chosen_by(selection: SelectionPolicy) -> Selection:
@@ -104,23 +111,30 @@ def _choose(
             # A budget of 0 means no limit.
             bare = policy.selection.model_copy(update={"audit_share": 0.0, "budget": budget})
             by_rule |= set(chosen_by(bare).images["image_id"])
-        digest = tables.digest(ModelPredictions, round_id)
-        frame = AuditFrame.from_rows(
-            [
-                {
-                    "round_id": round_id,
-                    "image_id": image,
-                    "by_rule": image in by_rule,
-                    "predictions_sha256": digest,
-                }
-                for image in dict.fromkeys(pool["image_id"])
-            ],
-        )
+        frame = _audit_frame(context, pool, by_rule)
     return chosen, frame
+
+
+def _audit_frame(
+    context: RoundContext, pool: Frame[CleanedImages], by_rule: Collection[str]
+) -> Frame[AuditFrame]:
+    """Return the pool, with the images that the rules choose without an audit."""
+    digest = context.tables.digest(ModelPredictions, context.round_id)
+    return AuditFrame.from_rows(
+        [
+            {
+                "round_id": context.round_id,
+                "image_id": image,
+                "by_rule": image in by_rule,
+                "predictions_sha256": digest,
+            }
+            for image in dict.fromkeys(pool[CleanedImages.image_id])
+        ],
+    )
 
 
 def _reaudited_images(round_id: str, pool: pd.DataFrame, lake: Lake) -> list[str]:
     """Return the images of the pool that were accepted without a person and drawn for a reaudit."""
     accepted = lake.tables.read_all(AutoLabels)
     drawn = accepted[accepted[AutoLabels.seen_again] & (accepted[AutoLabels.round_id] < round_id)]
-    return sorted(set(drawn[AutoLabels.image_id]) & set(pool["image_id"]))
+    return sorted(set(drawn[AutoLabels.image_id]) & set(pool[CleanedImages.image_id]))

@@ -9,7 +9,7 @@ from annotation_platform.models.loop import train_round
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.result import Result, TableRows
-from annotation_platform.schema.tables import MissedByModel
+from annotation_platform.schema.tables import DatasetVersions, MissedByModel, TrainedModels
 
 _SHOWN = ["dataset_tag", "weights_sha256", "classifier_sha256", "started_from"]
 
@@ -33,7 +33,7 @@ def train(
     trained = train_round(
         context.round_id,
         training_set,
-        dataset_tag=str(dataset_version["tag"].iloc[0]),
+        dataset_tag=str(dataset_version[DatasetVersions.tag].iloc[0]),
         registry=models,
         image_path=context.lake.image_path,
         policy=context.policy,
@@ -43,20 +43,22 @@ def train(
     row = trained.iloc[0]
     return Trained(
         trained_model=trained,
-        data_version="-".join(filter(None, [row["weights_sha256"], row["classifier_sha256"]])),
+        data_version="-".join(
+            filter(None, [row[TrainedModels.weights_sha256], row[TrainedModels.classifier_sha256]])
+        ),
         figures={
-            "train_images": int(row["train_images"]),
+            "train_images": int(row[TrainedModels.train_images]),
             "images_with_more_weight": missed[MissedByModel.image_id].nunique(),
-            "epochs": float(row["epochs"]),
-            "cpu_seconds": float(row["cpu_seconds"]),
-            "final_loss": float(row["final_loss"]),
-            "calibration_images": int(row["calibration_images"]),
-            "calibration_error_before": float(row["calibration_error_before"]),
-            "calibration_error": float(row["calibration_error"]),
-            "images_with_choices": int(row["classifier_images"]),
-            "choice_error_before": float(row["choice_error_before"]),
-            "choice_error": float(row["choice_error"]),
-            "dataset_tag": str(row["dataset_tag"]),
+            "epochs": float(row[TrainedModels.epochs]),
+            "cpu_seconds": float(row[TrainedModels.cpu_seconds]),
+            "final_loss": float(row[TrainedModels.final_loss]),
+            "calibration_images": int(row[TrainedModels.calibration_images]),
+            "calibration_error_before": float(row[TrainedModels.calibration_error_before]),
+            "calibration_error": float(row[TrainedModels.calibration_error]),
+            "images_with_choices": int(row[TrainedModels.classifier_images]),
+            "choice_error_before": float(row[TrainedModels.choice_error_before]),
+            "choice_error": float(row[TrainedModels.choice_error]),
+            "dataset_tag": str(row[TrainedModels.dataset_tag]),
             "preview": TableRows(trained, _SHOWN),
         },
     )

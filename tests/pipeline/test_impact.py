@@ -13,7 +13,7 @@ from annotation_platform.errors import DataError
 from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.labeling.round_decisions import RoundRecord
 from annotation_platform.models.registry import ModelRegistry
-from annotation_platform.pipeline.unasked import unasked_images
+from annotation_platform.pipeline.selectable import selectable_images
 from annotation_platform.provenance.changes import find_changes
 from annotation_platform.provenance.diff import diff_versions
 from annotation_platform.provenance.impact import Subject, find_impact, find_subject
@@ -119,7 +119,7 @@ def test_what_rests_on_an_annotator_and_what_is_so_without_them(played):
     tasks = played.lake.tables.read(RoundTasks, TWO).set_index("image_id")["state"]
     assert set(tasks.index[tasks == "left"]) == alone
     # Nothing is lost: it is asked again, and the answers are there if they are trusted after all.
-    asked = unasked_images(THREE, played.lake, played.platform.policy.ontology)
+    asked = selectable_images(THREE, played.lake, played.platform.policy.ontology)
     assert set(asked["image_id"]) == alone
     assert len(played.annotations()) == len(said)
     # Others are enough for images of the first round, and nothing rests on this one there.

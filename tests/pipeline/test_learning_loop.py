@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 import yaml
 
-from annotation_platform.pipeline.unasked import unasked_images
+from annotation_platform.pipeline.selectable import selectable_images
 from annotation_platform.schema.tables import (
     AnnotatorPace,
     AutoLabels,
@@ -163,5 +163,5 @@ def test_a_image_pinned_after_it_was_asked_about_is_asked_about_once_more(platfo
     again = platform.lake.tables.read(SelectedImages, "round-0002").set_index("image_id")
     assert again.loc[image, "reason"] == "wanted by ada: missed by the model"
     assert len(again) == 9
-    pool = unasked_images("round-0003", platform.lake, platform.policy.ontology)
+    pool = selectable_images("round-0003", platform.lake, platform.policy.ontology)
     assert image not in set(pool["image_id"])

@@ -9,6 +9,7 @@ from annotation_platform.images.accepted import accepted_images
 from annotation_platform.pipeline.earlier import earlier_rounds
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.tables import (
+    CleanedImages,
     Frame,
     ImportedLabels,
     ReviewedLabels,
@@ -21,7 +22,7 @@ from annotation_platform.storage.lake import Lake
 from annotation_platform.storage.round_tables import RoundTables
 
 
-def unasked_images(
+def selectable_images(
     round_id: str,
     lake: Lake,
     ontology: Ontology,
@@ -39,8 +40,8 @@ def unasked_images(
     rounds. Images that a later round selected in the meantime belong to that round.
     """
     images = accepted_images(lake.tables)
-    images = images[~images["round_id"].isin(set(held) - {round_id})]
-    asked = pd.concat(
+    images = images[~images[CleanedImages.round_id].isin(set(held) - {round_id})]
+    selected = pd.concat(
         [
             earlier_rounds(SelectedImages, round_id, lake, without=held),
             _selected_later(round_id, lake.tables),
@@ -48,14 +49,16 @@ def unasked_images(
         ignore_index=True,
     )
     released = _released(lake.tables, ontology)
-    pairs = zip(asked[SelectedImages.image_id], asked[SelectedImages.round_id], strict=True)
+    pairs = zip(selected[SelectedImages.image_id], selected[SelectedImages.round_id], strict=True)
     known = {image for image, round_ in pairs if (image, round_) not in released}
     if not ask_about_imported:
         imported = lake.tables.read_all(ImportedLabels)
         usable = carry_over(imported[imported[ImportedLabels.problem] == ""], ontology)
         known |= set(usable.labels["image_id"])
-    known -= _overridden_since(SelectionOverrides(lake.store).read(), asked)
-    open_ = (images["round_id"] <= round_id) & ~images["image_id"].isin(known)
+    known -= _overridden_since(SelectionOverrides(lake.store).read(), selected)
+    open_ = (images[CleanedImages.round_id] <= round_id) & ~images[CleanedImages.image_id].isin(
+        known
+    )
     return images[open_].reset_index(drop=True)
 
 
@@ -89,9 +92,11 @@ def _released(tables: RoundTables, ontology: Ontology) -> set[tuple[str, str]]:
     return found | {(image, key) for key, own in reviewed.items() for image in own & again}
 
 
-def _overridden_since(overrides: Mapping[str, SelectionOverride], asked: pd.DataFrame) -> set[str]:
+def _overridden_since(
+    overrides: Mapping[str, SelectionOverride], selected: pd.DataFrame
+) -> set[str]:
     """Return the images on the include list that no round has selected for that entry yet."""
-    done = set(zip(asked[SelectedImages.image_id], asked[SelectedImages.reason], strict=True))
+    done = set(zip(selected[SelectedImages.image_id], selected[SelectedImages.reason], strict=True))
     return {
         image
         for image, override in overrides.items()
