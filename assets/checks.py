@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import dagster as dg
-import pandas as pd
 
 from annotation_platform.curation import gates
 from annotation_platform.curation.annotator_pace import PaceChanges
@@ -16,7 +15,22 @@ from annotation_platform.pipeline.evaluate import agreement_so_far
 from annotation_platform.policy import Policy
 from annotation_platform.reporting.reconciliation import missing_outcomes
 from annotation_platform.schema.dataset import Dataset
-from annotation_platform.schema.tables import CleanedImages, OddImages, TrainingSet
+from annotation_platform.schema.tables import (
+    AnnotatorPace,
+    BatchDrift,
+    CleanedImages,
+    Conflicts,
+    ConsensusLabels,
+    ErrorBars,
+    Frame,
+    HumanLabels,
+    ImportedLabels,
+    ModelAgreement,
+    OddImages,
+    Reaudits,
+    RoundTasks,
+    TrainingSet,
+)
 from annotation_platform.schema.tables.shared import Outcome
 from annotation_platform.storage.lake import Lake
 from assets.metadata import counts, number
@@ -42,7 +56,7 @@ def _verdict(
 @dg.asset_check(asset="cleaned_images", blocking=True)
 def every_object_has_one_outcome(
     context: dg.AssetCheckExecutionContext,
-    cleaned_images: pd.DataFrame,
+    cleaned_images: Frame[CleanedImages],
     lake: dg.ResourceParam[Lake],
 ) -> dg.AssetCheckResult:
     """Each arrival of the round is accepted, a duplicate or quarantined, and has one outcome."""
@@ -52,7 +66,7 @@ def every_object_has_one_outcome(
 
 @dg.asset_check(asset="cleaned_images", blocking=True)
 def quarantine_within_limit(
-    cleaned_images: pd.DataFrame, policy: dg.ResourceParam[Policy]
+    cleaned_images: Frame[CleanedImages], policy: dg.ResourceParam[Policy]
 ) -> dg.AssetCheckResult:
     """The quarantined share of the round is at most that of the policy."""
     is_quarantined = cleaned_images[CleanedImages.outcome] == Outcome.QUARANTINED
@@ -71,7 +85,7 @@ def quarantine_within_limit(
 
 
 @dg.asset_check(asset="imported_labels")
-def imported_labels_usable(imported_labels: pd.DataFrame) -> dg.AssetCheckResult:
+def imported_labels_usable(imported_labels: Frame[ImportedLabels]) -> dg.AssetCheckResult:
     """All imported labels are usable; images with other labels go to annotators."""
     found = gates.refused_labels(imported_labels)
     remedy = (
@@ -83,7 +97,7 @@ def imported_labels_usable(imported_labels: pd.DataFrame) -> dg.AssetCheckResult
 
 @dg.asset_check(asset="batch_drift", blocking=True)
 def round_resembles_earlier_rounds(
-    batch_drift: pd.DataFrame, policy: dg.ResourceParam[Policy]
+    batch_drift: Frame[BatchDrift], policy: dg.ResourceParam[Policy]
 ) -> dg.AssetCheckResult:
     """The round's images resemble the known ones: light, size, appearance, objects, classes."""
     drift = Drift(batch_drift, OddImages.empty())
@@ -102,7 +116,7 @@ def round_resembles_earlier_rounds(
 
 
 @dg.asset_check(asset="human_labels")
-def every_region_usable(human_labels: pd.DataFrame) -> dg.AssetCheckResult:
+def every_region_usable(human_labels: Frame[HumanLabels]) -> dg.AssetCheckResult:
     """Every annotated region is a usable label; images with another region go to review."""
     found = gates.unusable_annotations(human_labels)
     remedy = (
@@ -112,7 +126,7 @@ def every_region_usable(human_labels: pd.DataFrame) -> dg.AssetCheckResult:
 
 
 @dg.asset_check(asset="annotator_pace")
-def annotators_as_fast_as_before(annotator_pace: pd.DataFrame) -> dg.AssetCheckResult:
+def annotators_as_fast_as_before(annotator_pace: Frame[AnnotatorPace]) -> dg.AssetCheckResult:
     """Every annotator takes as long as in earlier rounds, per annotation and per label."""
     pace = PaceChanges(annotator_pace)
     remedy = (
@@ -129,7 +143,7 @@ def annotators_as_fast_as_before(annotator_pace: pd.DataFrame) -> dg.AssetCheckR
 
 @dg.asset_check(asset="consensus_labels", blocking=True)
 def boxes_inside_image(
-    consensus_labels: pd.DataFrame, lake: dg.ResourceParam[Lake]
+    consensus_labels: Frame[ConsensusLabels], lake: dg.ResourceParam[Lake]
 ) -> dg.AssetCheckResult:
     """Every region has an area and is inside its image."""
     found = gates.boxes_outside_image(consensus_labels, accepted_images(lake.tables))
@@ -138,7 +152,7 @@ def boxes_inside_image(
 
 @dg.asset_check(asset="consensus_labels", blocking=True)
 def labels_in_ontology(
-    consensus_labels: pd.DataFrame, policy: dg.ResourceParam[Policy]
+    consensus_labels: Frame[ConsensusLabels], policy: dg.ResourceParam[Policy]
 ) -> dg.AssetCheckResult:
     """Every label has a class of the ontology."""
     found = gates.labels_outside_ontology(consensus_labels, policy.ontology)
@@ -151,7 +165,7 @@ def labels_in_ontology(
     blocking=True,
 )
 def every_task_resolved(
-    consensus_labels: pd.DataFrame, round_tasks: pd.DataFrame
+    consensus_labels: Frame[ConsensusLabels], round_tasks: Frame[RoundTasks]
 ) -> dg.AssetCheckResult:
     """Every annotated task has a resolved label."""
     found = gates.unresolved_tasks(consensus_labels, round_tasks)
@@ -159,7 +173,7 @@ def every_task_resolved(
 
 
 @dg.asset_check(asset="conflicts")
-def conflicts_settled(conflicts: pd.DataFrame) -> dg.AssetCheckResult:
+def conflicts_settled(conflicts: Frame[Conflicts]) -> dg.AssetCheckResult:
     """Every conflict between annotations is settled by a rule; other images are reviewed."""
     found = gates.unsettled_conflicts(conflicts)
     remedy = (
@@ -172,7 +186,7 @@ def conflicts_settled(conflicts: pd.DataFrame) -> dg.AssetCheckResult:
 
 
 @dg.asset_check(asset="reaudits")
-def certificates_hold(reaudits: pd.DataFrame) -> dg.AssetCheckResult:
+def certificates_hold(reaudits: Frame[Reaudits]) -> dg.AssetCheckResult:
     """No certificate is contradicted by later annotations made without predictions."""
     found = gates.contradicted_certificates(reaudits)
     remedy = (
@@ -183,7 +197,7 @@ def certificates_hold(reaudits: pd.DataFrame) -> dg.AssetCheckResult:
 
 
 @dg.asset_check(asset="training_set", blocking=True)
-def no_group_in_two_splits(training_set: pd.DataFrame) -> dg.AssetCheckResult:
+def no_group_in_two_splits(training_set: Frame[TrainingSet]) -> dg.AssetCheckResult:
     """The images of a duplicate group are in one split only."""
     found = gates.groups_in_two_splits(training_set)
     return _verdict(found, "groups in two splits", "The splits table was changed: restore it.")
@@ -192,7 +206,7 @@ def no_group_in_two_splits(training_set: pd.DataFrame) -> dg.AssetCheckResult:
 @dg.asset_check(asset="training_set", blocking=True)
 def no_test_image_in_train(
     context: dg.AssetCheckExecutionContext,
-    training_set: pd.DataFrame,
+    training_set: Frame[TrainingSet],
     lake: dg.ResourceParam[Lake],
 ) -> dg.AssetCheckResult:
     """No image of an earlier test split is now in another split."""
@@ -207,7 +221,7 @@ def no_test_image_in_train(
 @dg.asset_check(asset="training_set", blocking=True)
 def formats_agree(
     context: dg.AssetCheckExecutionContext,
-    training_set: pd.DataFrame,
+    training_set: Frame[TrainingSet],
     policy: dg.ResourceParam[Policy],
 ) -> dg.AssetCheckResult:
     """COCO and YOLO files read back to the same labels, for the new images and a sample."""
@@ -219,7 +233,7 @@ def formats_agree(
 @dg.asset_check(asset="model_agreement")
 def agreement_with_people_holds(
     context: dg.AssetCheckExecutionContext,
-    model_agreement: pd.DataFrame,
+    model_agreement: Frame[ModelAgreement],
     lake: dg.ResourceParam[Lake],
 ) -> dg.AssetCheckResult:
     """Annotators agree with the model's predictions as much as in earlier rounds."""
@@ -239,7 +253,7 @@ def agreement_with_people_holds(
 
 @dg.asset_check(asset="error_bars", blocking=True)
 def label_error_within_limit(
-    error_bars: pd.DataFrame, policy: dg.ResourceParam[Policy]
+    error_bars: Frame[ErrorBars], policy: dg.ResourceParam[Policy]
 ) -> dg.AssetCheckResult:
     """The upper bound of the share of wrong labels is within the limit of the policy, if any."""
     limit = policy.release.maximum_label_error

@@ -1,7 +1,6 @@
 """Annotator quality, consensus labels and label issues."""
 
 import dagster as dg
-import pandas as pd
 
 from annotation_platform.ingestion.lake import LandingLake
 from annotation_platform.labeling.backends.protocol import LabelingBackend
@@ -9,6 +8,16 @@ from annotation_platform.pipeline.find_issues import IssueInputs, find_issues
 from annotation_platform.pipeline.measure_quality import measure_quality
 from annotation_platform.pipeline.resolve import resolve
 from annotation_platform.policy import Policy
+from annotation_platform.schema.tables import (
+    AnnotatorQuality,
+    ConsensusLabels,
+    Frame,
+    HeldOutImages,
+    HeldOutPredictions,
+    HumanLabels,
+    ModelPredictions,
+    PredictedImages,
+)
 from assets.making import Made, round_context, tables_made
 from assets.metadata import materialized
 
@@ -23,8 +32,8 @@ from assets.metadata import materialized
 )
 def annotator_quality(
     context: dg.AssetExecutionContext,
-    human_labels: pd.DataFrame,
-    model_predictions: pd.DataFrame,
+    human_labels: Frame[HumanLabels],
+    model_predictions: Frame[ModelPredictions],
     labeling: dg.ResourceParam[LabelingBackend],
     lake: dg.ResourceParam[LandingLake],
     policy: dg.ResourceParam[Policy],
@@ -44,8 +53,8 @@ def annotator_quality(
 )
 def consensus_labels(
     context: dg.AssetExecutionContext,
-    human_labels: pd.DataFrame,
-    annotator_quality: pd.DataFrame,
+    human_labels: Frame[HumanLabels],
+    annotator_quality: Frame[AnnotatorQuality],
     lake: dg.ResourceParam[LandingLake],
     policy: dg.ResourceParam[Policy],
 ) -> Made:
@@ -63,11 +72,11 @@ def consensus_labels(
 )
 def label_issues(
     context: dg.AssetExecutionContext,
-    consensus_labels: pd.DataFrame,
-    model_predictions: pd.DataFrame,
-    predicted_images: pd.DataFrame,
-    held_out_predictions: pd.DataFrame,
-    held_out_images: pd.DataFrame,
+    consensus_labels: Frame[ConsensusLabels],
+    model_predictions: Frame[ModelPredictions],
+    predicted_images: Frame[PredictedImages],
+    held_out_predictions: Frame[HeldOutPredictions],
+    held_out_images: Frame[HeldOutImages],
     lake: dg.ResourceParam[LandingLake],
     policy: dg.ResourceParam[Policy],
 ) -> Made:

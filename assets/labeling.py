@@ -1,7 +1,6 @@
 """Tasks for annotators, and their annotations."""
 
 import dagster as dg
-import pandas as pd
 
 from annotation_platform.ingestion.lake import LandingLake
 from annotation_platform.labeling.backends.protocol import LabelingBackend
@@ -10,6 +9,7 @@ from annotation_platform.pipeline.collect_annotations import collect_annotations
 from annotation_platform.pipeline.request_annotations import request_annotations
 from annotation_platform.pipeline.select import select
 from annotation_platform.policy import Policy
+from annotation_platform.schema.tables import Frame, LabelTasks, ModelPredictions, SelectedImages
 from assets.making import Made, round_context, tables_made
 from assets.metadata import materialized
 
@@ -25,7 +25,7 @@ from assets.metadata import materialized
 )
 def selected_images(
     context: dg.AssetExecutionContext,
-    model_predictions: pd.DataFrame,
+    model_predictions: Frame[ModelPredictions],
     lake: dg.ResourceParam[LandingLake],
     models: dg.ResourceParam[ModelRegistry],
     policy: dg.ResourceParam[Policy],
@@ -44,8 +44,8 @@ def selected_images(
 )
 def label_tasks(
     context: dg.AssetExecutionContext,
-    selected_images: pd.DataFrame,
-    model_predictions: pd.DataFrame,
+    selected_images: Frame[SelectedImages],
+    model_predictions: Frame[ModelPredictions],
     labeling: dg.ResourceParam[LabelingBackend],
     lake: dg.ResourceParam[LandingLake],
     models: dg.ResourceParam[ModelRegistry],
@@ -68,7 +68,7 @@ def label_tasks(
 )
 def human_labels(
     context: dg.AssetExecutionContext,
-    label_tasks: pd.DataFrame,
+    label_tasks: Frame[LabelTasks],
     labeling: dg.ResourceParam[LabelingBackend],
     lake: dg.ResourceParam[LandingLake],
     policy: dg.ResourceParam[Policy],

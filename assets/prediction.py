@@ -1,7 +1,6 @@
 """Embeddings, predictions and drift of the images before annotation."""
 
 import dagster as dg
-import pandas as pd
 
 from annotation_platform.ingestion.lake import LandingLake
 from annotation_platform.models.registry import ModelRegistry
@@ -9,6 +8,12 @@ from annotation_platform.pipeline.detect_drift import detect_drift
 from annotation_platform.pipeline.embed import embed
 from annotation_platform.pipeline.predict import predict
 from annotation_platform.policy import Policy
+from annotation_platform.schema.tables import (
+    CleanedImages,
+    Frame,
+    ModelPredictions,
+    PredictedImages,
+)
 from assets.making import Made, round_context, tables_made
 from assets.metadata import materialized
 
@@ -16,7 +21,7 @@ from assets.metadata import materialized
 @tables_made("image_embeddings", group="prediction", kinds={"scipy"}, code_version="2")
 def image_embeddings(
     context: dg.AssetExecutionContext,
-    cleaned_images: pd.DataFrame,
+    cleaned_images: Frame[CleanedImages],
     lake: dg.ResourceParam[LandingLake],
     models: dg.ResourceParam[ModelRegistry],
     policy: dg.ResourceParam[Policy],
@@ -56,9 +61,9 @@ def model_predictions(
 )
 def batch_drift(
     context: dg.AssetExecutionContext,
-    cleaned_images: pd.DataFrame,
-    model_predictions: pd.DataFrame,
-    predicted_images: pd.DataFrame,
+    cleaned_images: Frame[CleanedImages],
+    model_predictions: Frame[ModelPredictions],
+    predicted_images: Frame[PredictedImages],
     lake: dg.ResourceParam[LandingLake],
     models: dg.ResourceParam[ModelRegistry],
     policy: dg.ResourceParam[Policy],

@@ -1,7 +1,6 @@
 """The training set, and its publication as a version."""
 
 import dagster as dg
-import pandas as pd
 
 from annotation_platform.ingestion.lake import LandingLake
 from annotation_platform.pipeline.auto_accept import AcceptInputs, auto_accept
@@ -9,6 +8,18 @@ from annotation_platform.pipeline.build_training_set import build_training_set
 from annotation_platform.pipeline.measure_errors import measure_errors
 from annotation_platform.pipeline.publish import publish
 from annotation_platform.policy import Policy
+from annotation_platform.schema.tables import (
+    AuditFrame,
+    ErrorBars,
+    Frame,
+    HumanLabels,
+    LabelTasks,
+    ModelPredictions,
+    ReviewedLabels,
+    SelectedImages,
+    TrainingRounds,
+    TrainingSet,
+)
 from annotation_platform.versioning.store import VersionStore
 from assets.making import Made, round_context, tables_made
 from assets.metadata import materialized
@@ -26,12 +37,12 @@ from resources.pages import PagesResource
 )
 def auto_labels(
     context: dg.AssetExecutionContext,
-    model_predictions: pd.DataFrame,
-    selected_images: pd.DataFrame,
-    audit_frame: pd.DataFrame,
-    label_tasks: pd.DataFrame,
-    human_labels: pd.DataFrame,
-    reviewed_labels: pd.DataFrame,
+    model_predictions: Frame[ModelPredictions],
+    selected_images: Frame[SelectedImages],
+    audit_frame: Frame[AuditFrame],
+    label_tasks: Frame[LabelTasks],
+    human_labels: Frame[HumanLabels],
+    reviewed_labels: Frame[ReviewedLabels],
     lake: dg.ResourceParam[LandingLake],
     policy: dg.ResourceParam[Policy],
 ) -> Made:
@@ -81,7 +92,7 @@ def training_set(
 )
 def error_bars(
     context: dg.AssetExecutionContext,
-    training_set: pd.DataFrame,
+    training_set: Frame[TrainingSet],
     lake: dg.ResourceParam[LandingLake],
     policy: dg.ResourceParam[Policy],
 ) -> Made:
@@ -100,9 +111,9 @@ def error_bars(
 )
 def dataset_version(
     context: dg.AssetExecutionContext,
-    training_set: pd.DataFrame,
-    training_rounds: pd.DataFrame,
-    error_bars: pd.DataFrame,
+    training_set: Frame[TrainingSet],
+    training_rounds: Frame[TrainingRounds],
+    error_bars: Frame[ErrorBars],
     lake: dg.ResourceParam[LandingLake],
     policy: dg.ResourceParam[Policy],
     versions: dg.ResourceParam[VersionStore],

@@ -13,6 +13,14 @@ from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.release_due import held_back, release_due
 from annotation_platform.pipeline.review import ReviewInputs, decide_reviews, request_reviews
 from annotation_platform.policy import Policy
+from annotation_platform.schema.tables import (
+    Conflicts,
+    ConsensusLabels,
+    Frame,
+    LabelIssues,
+    ReviewTasks,
+    SelectedImages,
+)
 from assets.jobs import merge_round, release_round
 from assets.making import Made, round_context, tables_made
 from assets.metadata import materialized
@@ -28,10 +36,10 @@ from resources.causes import record_further_work
 )
 def review_tasks(
     context: dg.AssetExecutionContext,
-    consensus_labels: pd.DataFrame,
-    conflicts: pd.DataFrame,
-    label_issues: pd.DataFrame,
-    selected_images: pd.DataFrame,
+    consensus_labels: Frame[ConsensusLabels],
+    conflicts: Frame[Conflicts],
+    label_issues: Frame[LabelIssues],
+    selected_images: Frame[SelectedImages],
     labeling: dg.ResourceParam[LabelingBackend],
     lake: dg.ResourceParam[LandingLake],
     models: dg.ResourceParam[ModelRegistry],
@@ -53,8 +61,8 @@ def review_tasks(
 )
 def reviewed_labels(
     context: dg.AssetExecutionContext,
-    consensus_labels: pd.DataFrame,
-    review_tasks: pd.DataFrame,
+    consensus_labels: Frame[ConsensusLabels],
+    review_tasks: Frame[ReviewTasks],
     labeling: dg.ResourceParam[LabelingBackend],
     lake: dg.ResourceParam[LandingLake],
     policy: dg.ResourceParam[Policy],
@@ -75,7 +83,7 @@ def reviewed_labels(
 def _merge_ends(
     context: dg.AssetExecutionContext,
     round_: RoundContext,
-    review_tasks: pd.DataFrame,
+    review_tasks: Frame[ReviewTasks],
     submitted: Sequence[Submission],
 ) -> str:
     """Return why a merge ends here; empty if it goes on to the release."""

@@ -1,13 +1,13 @@
 """The models that are trained on a version and predict in the next round."""
 
 import dagster as dg
-import pandas as pd
 
 from annotation_platform.ingestion.lake import LandingLake
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.pipeline.evaluate import evaluate
 from annotation_platform.pipeline.train import train
 from annotation_platform.policy import Policy
+from annotation_platform.schema.tables import DatasetVersions, Frame, TrainedModels, TrainingSet
 from assets.making import Made, round_context, tables_made
 from assets.metadata import materialized
 
@@ -15,8 +15,8 @@ from assets.metadata import materialized
 @tables_made("trained_model", group="training", kinds={"pytorch"}, code_version="3", pool="gpu")
 def trained_model(
     context: dg.AssetExecutionContext,
-    training_set: pd.DataFrame,
-    dataset_version: pd.DataFrame,
+    training_set: Frame[TrainingSet],
+    dataset_version: Frame[DatasetVersions],
     lake: dg.ResourceParam[LandingLake],
     models: dg.ResourceParam[ModelRegistry],
     policy: dg.ResourceParam[Policy],
@@ -41,8 +41,8 @@ def trained_model(
 )
 def model_evaluation(
     context: dg.AssetExecutionContext,
-    trained_model: pd.DataFrame,
-    training_set: pd.DataFrame,
+    trained_model: Frame[TrainedModels],
+    training_set: Frame[TrainingSet],
     lake: dg.ResourceParam[LandingLake],
     models: dg.ResourceParam[ModelRegistry],
     policy: dg.ResourceParam[Policy],

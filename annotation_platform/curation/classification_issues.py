@@ -8,7 +8,7 @@ from annotation_platform.consensus.units import need_columns
 from annotation_platform.curation.certificates import BoolArray
 from annotation_platform.errors import TableError
 from annotation_platform.schema.geometry import BOX_COLUMNS, FloatArray
-from annotation_platform.schema.tables import LabelIssues
+from annotation_platform.schema.tables import Frame, LabelIssues
 
 SURE = 0.95
 """A class of at least this probability counts as possible, whatever the mean of its images.
@@ -24,7 +24,7 @@ def class_issues(
     class_names: list[str],
     *,
     round_id: str,
-) -> pd.DataFrame:
+) -> Frame[LabelIssues]:
     """Return the ``label_issues`` of images with exactly one class each, most suspected first.
 
     Confident learning (Northcutt, Jiang and Chuang, "Confident Learning: Estimating Uncertainty in
@@ -73,7 +73,7 @@ def classification_issues(
     probabilities: pd.DataFrame,
     *,
     round_id: str,
-) -> pd.DataFrame:
+) -> Frame[LabelIssues]:
     """Return the ``label_issues`` of images with any number of classes, most suspected first.
 
     Each class is judged by itself as in ``class_issues``, present or absent: a class that was

@@ -29,6 +29,7 @@ from annotation_platform.schema.tables import (
     Certificates,
     ConsensusLabels,
     ErrorBars,
+    Frame,
     ReviewedLabels,
     records,
 )
@@ -73,7 +74,7 @@ def error_bars(
     *,
     round_id: str,
     level: float = 0.95,
-) -> pd.DataFrame:
+) -> Frame[ErrorBars]:
     """Return the ``error_bars`` of a version, from labels that were reviewed one by one.
 
     Each interval covers with at least ``level``, for any size, rate and class: the drawn labels of
@@ -124,7 +125,7 @@ def image_error_bars(
     level: float = 0.95,
     origin: str = PEOPLE,
     labels: Mapping[str, int] | None = None,
-) -> pd.DataFrame:
+) -> Frame[ErrorBars]:
     """Return the ``error_bars`` of labels, estimated from whole images that were checked again.
 
     The rate is wrong labels and missed objects, by labels and missed objects. The interval is that
@@ -201,7 +202,7 @@ def review_findings(
 
 def certificate_bars(
     certificates: pd.DataFrame, labels: Mapping[str, int], *, round_id: str
-) -> pd.DataFrame:
+) -> Frame[ErrorBars]:
     """Return the ``error_bars`` of labels accepted without a person: the bound of the certificate.
 
     The interval is from 0 to the bound, which holds with probability ``1 - delta``. A class

@@ -16,7 +16,13 @@ import pandas as pd
 from annotation_platform.consensus.units import need_columns
 from annotation_platform.curation.certificates import BoolArray
 from annotation_platform.schema.geometry import BOX_COLUMNS, FloatArray, as_boxes, iou_matrix
-from annotation_platform.schema.tables import Conflicts, ConsensusLabels, LabelIssues, records
+from annotation_platform.schema.tables import (
+    Conflicts,
+    ConsensusLabels,
+    Frame,
+    LabelIssues,
+    records,
+)
 
 SAME = 0.5
 """Least IoU of two boxes of the same object."""
@@ -85,7 +91,7 @@ def box_issues(
     *,
     round_id: str,
     minimum_probability: float = 0.3,
-) -> pd.DataFrame:
+) -> Frame[LabelIssues]:
     """Return the ``label_issues`` of boxes, most suspected first.
 
     The kinds are those of Tkachenko, Thyagarajan and Mueller, "ObjectLab: Automated Diagnosis of
@@ -145,7 +151,7 @@ def mistake_risk(issues: pd.DataFrame) -> pd.Series:
     return pd.Series(1.0 - np.exp(correct.groupby(images).sum()), name="mistake_risk")
 
 
-def issues_as_conflicts(issues: pd.DataFrame, consensus: pd.DataFrame) -> pd.DataFrame:
+def issues_as_conflicts(issues: pd.DataFrame, consensus: pd.DataFrame) -> Frame[Conflicts]:
     """Return suspected labels as unsettled ``conflicts``, for reviewers to decide.
 
     Added to a round's own conflicts, they make its images review tasks, with the suggestion as the
@@ -179,7 +185,7 @@ def issues_as_conflicts(issues: pd.DataFrame, consensus: pd.DataFrame) -> pd.Dat
 
 def with_suspects(
     conflicts: pd.DataFrame, issues: pd.DataFrame, consensus: pd.DataFrame
-) -> pd.DataFrame:
+) -> Frame[Conflicts]:
     """Return a round's ``conflicts`` with its suspected labels, which replace earlier ones."""
     others = conflicts[~conflicts[Conflicts.kind].str.startswith("suspected ")]
     suspects = issues_as_conflicts(issues, consensus)

@@ -56,21 +56,21 @@ _OTHER_SHAPES = (
 class AcceptInputs:
     """The tables of a round from which its certificate is computed, by name."""
 
-    model_predictions: pd.DataFrame
-    selected_images: pd.DataFrame
-    audit_frame: pd.DataFrame
-    label_tasks: pd.DataFrame
-    human_labels: pd.DataFrame
-    reviewed_labels: pd.DataFrame
+    model_predictions: Frame[ModelPredictions]
+    selected_images: Frame[SelectedImages]
+    audit_frame: Frame[AuditFrame]
+    label_tasks: Frame[LabelTasks]
+    human_labels: Frame[HumanLabels]
+    reviewed_labels: Frame[ReviewedLabels]
 
 
 @dataclass(frozen=True, kw_only=True)
 class AutoAccept(Result):
     """The labels that need no person, their certificate, and the reaudits of all certificates."""
 
-    auto_labels: pd.DataFrame
-    certificates: pd.DataFrame
-    reaudits: pd.DataFrame
+    auto_labels: Frame[AutoLabels]
+    certificates: Frame[Certificates]
+    reaudits: Frame[Reaudits]
 
 
 def auto_accept(context: RoundContext, inputs: AcceptInputs) -> AutoAccept:

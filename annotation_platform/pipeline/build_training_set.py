@@ -2,14 +2,12 @@
 
 from dataclasses import dataclass
 
-import pandas as pd
-
 from annotation_platform.curation import training_set
 from annotation_platform.labeling.round_decisions import cancelled_rounds
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.result import BarChart, Counts, Result, Thumbnails
 from annotation_platform.schema.shapes import AREAS
-from annotation_platform.schema.tables import LabelTasks, TrainingSet
+from annotation_platform.schema.tables import Frame, LabelTasks, Splits, TrainingRounds, TrainingSet
 from annotation_platform.schema.tables.shared import Split
 
 
@@ -17,9 +15,9 @@ from annotation_platform.schema.tables.shared import Split
 class TrainingSetBuilt(Result):
     """The training set, its rounds, and the new splits; None if there are none."""
 
-    training_set: pd.DataFrame
-    training_rounds: pd.DataFrame
-    splits: pd.DataFrame | None
+    training_set: Frame[TrainingSet]
+    training_rounds: Frame[TrainingRounds]
+    splits: Frame[Splits] | None
 
 
 def build_training_set(context: RoundContext) -> TrainingSetBuilt:

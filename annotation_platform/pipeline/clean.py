@@ -2,13 +2,11 @@
 
 from dataclasses import dataclass
 
-import pandas as pd
-
 from annotation_platform.images.cleaning import clean_round
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.earlier import earlier_rounds
 from annotation_platform.pipeline.result import BarChart, Quarantined, Result, TableRows, Thumbnails
-from annotation_platform.schema.tables import CleanedImages
+from annotation_platform.schema.tables import CleanedImages, Frame, RawImages
 from annotation_platform.schema.tables.shared import Outcome
 
 
@@ -16,10 +14,10 @@ from annotation_platform.schema.tables.shared import Outcome
 class Cleaned(Result):
     """The outcome of each arrival of a round."""
 
-    cleaned_images: pd.DataFrame
+    cleaned_images: Frame[CleanedImages]
 
 
-def clean(context: RoundContext, raw_images: pd.DataFrame) -> Cleaned:
+def clean(context: RoundContext, raw_images: Frame[RawImages]) -> Cleaned:
     """Return the outcome of each arrival of the round.
 
     Raises:

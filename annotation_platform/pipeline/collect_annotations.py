@@ -2,27 +2,31 @@
 
 from dataclasses import dataclass
 
-import pandas as pd
-
 from annotation_platform.images.accepted import accepted_images
 from annotation_platform.labeling.backends.protocol import LabelingBackend
 from annotation_platform.labeling.rounds import collected_annotations
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.result import BarChart, Counts, Result, TableRows, Thumbnails
-from annotation_platform.schema.tables import HumanLabels, RoundTasks
+from annotation_platform.schema.tables import (
+    Annotations,
+    Frame,
+    HumanLabels,
+    LabelTasks,
+    RoundTasks,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class AnnotationsCollected(Result):
     """The labels of the counted annotations, all annotations, and the state of each task."""
 
-    human_labels: pd.DataFrame
-    annotations: pd.DataFrame
-    round_tasks: pd.DataFrame
+    human_labels: Frame[HumanLabels]
+    annotations: Frame[Annotations]
+    round_tasks: Frame[RoundTasks]
 
 
 def collect_annotations(
-    context: RoundContext, label_tasks: pd.DataFrame, labeling: LabelingBackend
+    context: RoundContext, label_tasks: Frame[LabelTasks], labeling: LabelingBackend
 ) -> AnnotationsCollected:
     """Write new annotations into the ledger, and return the ledger's contents for the round.
 

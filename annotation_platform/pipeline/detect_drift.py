@@ -20,7 +20,16 @@ from annotation_platform.pipeline.held_out import (
 )
 from annotation_platform.pipeline.result import Result, TableRows, Thumbnails
 from annotation_platform.schema.rounds import round_number
-from annotation_platform.schema.tables import CleanedImages, PredictedImages
+from annotation_platform.schema.tables import (
+    BatchDrift,
+    CleanedImages,
+    Frame,
+    HeldOutImages,
+    HeldOutPredictions,
+    ModelPredictions,
+    OddImages,
+    PredictedImages,
+)
 from annotation_platform.schema.tables.shared import Outcome
 
 
@@ -31,17 +40,17 @@ class DriftFound(Result):
     The predictions are stored for ``find_issues``: predicting again would keep annotators waiting.
     """
 
-    batch_drift: pd.DataFrame
-    odd_images: pd.DataFrame
-    held_out_predictions: pd.DataFrame
-    held_out_images: pd.DataFrame
+    batch_drift: Frame[BatchDrift]
+    odd_images: Frame[OddImages]
+    held_out_predictions: Frame[HeldOutPredictions]
+    held_out_images: Frame[HeldOutImages]
 
 
 def detect_drift(
     context: RoundContext,
-    cleaned_images: pd.DataFrame,
-    model_predictions: pd.DataFrame,
-    predicted_images: pd.DataFrame,
+    cleaned_images: Frame[CleanedImages],
+    model_predictions: Frame[ModelPredictions],
+    predicted_images: Frame[PredictedImages],
     models: ModelRegistry,
 ) -> DriftFound:
     """Return how the images of the round differ from the known images."""

@@ -22,9 +22,13 @@ from annotation_platform.pipeline.result import (
     TableRows,
 )
 from annotation_platform.schema.tables import (
+    ChoiceFigures,
     ConsensusLabels,
+    Frame,
     HumanLabels,
+    MissedByModel,
     ModelAgreement,
+    ModelEvaluations,
     ModelFindings,
     ModelPredictions,
     ModelSlices,
@@ -41,18 +45,18 @@ _COMPARED = (ModelPredictions, ConsensusLabels, HumanLabels)
 class Evaluated(Result):
     """The evaluation of a round's models, and tables about where they fail."""
 
-    model_evaluation: pd.DataFrame
-    model_slices: pd.DataFrame
-    model_findings: pd.DataFrame
-    missed_by_model: pd.DataFrame
-    choice_figures: pd.DataFrame
-    model_agreement: pd.DataFrame
+    model_evaluation: Frame[ModelEvaluations]
+    model_slices: Frame[ModelSlices]
+    model_findings: Frame[ModelFindings]
+    missed_by_model: Frame[MissedByModel]
+    choice_figures: Frame[ChoiceFigures]
+    model_agreement: Frame[ModelAgreement]
 
 
 def evaluate(
     context: RoundContext,
-    trained_model: pd.DataFrame,
-    training_set: pd.DataFrame,
+    trained_model: Frame[TrainedModels],
+    training_set: Frame[TrainingSet],
     models: ModelRegistry,
 ) -> Evaluated:
     """Evaluate the round's models on the test split, and promote better ones."""
@@ -125,7 +129,9 @@ def _choice_figures(evaluated: EvaluatedRound) -> dict[str, Figure]:
     }
 
 
-def _analysis_figures(analysis: ErrorAnalysis, training_set: pd.DataFrame) -> dict[str, Figure]:
+def _analysis_figures(
+    analysis: ErrorAnalysis, training_set: Frame[TrainingSet]
+) -> dict[str, Figure]:
     shown = ["kind", "name", "images", "map", "map_low", "map_high", "difference"]
     test = training_set[training_set[TrainingSet.split] == Split.TEST]
     return {

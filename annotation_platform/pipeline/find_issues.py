@@ -25,8 +25,11 @@ from annotation_platform.schema.shapes import AREAS
 from annotation_platform.schema.tables import (
     ConsensusLabels,
     Frame,
+    HeldOutImages,
+    HeldOutPredictions,
     LabelIssues,
     ModelPredictions,
+    PredictedImages,
     TrainingSet,
 )
 
@@ -35,18 +38,18 @@ from annotation_platform.schema.tables import (
 class IssueInputs:
     """The tables of a round from which its label issues are computed, by name."""
 
-    consensus_labels: pd.DataFrame
-    model_predictions: pd.DataFrame
-    predicted_images: pd.DataFrame
-    held_out_predictions: pd.DataFrame
-    held_out_images: pd.DataFrame
+    consensus_labels: Frame[ConsensusLabels]
+    model_predictions: Frame[ModelPredictions]
+    predicted_images: Frame[PredictedImages]
+    held_out_predictions: Frame[HeldOutPredictions]
+    held_out_images: Frame[HeldOutImages]
 
 
 @dataclass(frozen=True, kw_only=True)
 class IssuesFound(Result):
     """The suspected labels of a round."""
 
-    label_issues: pd.DataFrame
+    label_issues: Frame[LabelIssues]
 
 
 def find_issues(context: RoundContext, inputs: IssueInputs) -> IssuesFound:

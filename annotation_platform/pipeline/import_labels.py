@@ -2,12 +2,10 @@
 
 from dataclasses import dataclass
 
-import pandas as pd
-
 from annotation_platform.curation import imported
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.result import BarChart, Counts, Result, TableRows, Thumbnails
-from annotation_platform.schema.tables import CleanedImages, ImportedLabels
+from annotation_platform.schema.tables import CleanedImages, Frame, ImportedLabels, RawImages
 from annotation_platform.schema.tables.shared import Outcome
 
 
@@ -15,11 +13,11 @@ from annotation_platform.schema.tables.shared import Outcome
 class LabelsImported(Result):
     """The imported labels of a round."""
 
-    imported_labels: pd.DataFrame
+    imported_labels: Frame[ImportedLabels]
 
 
 def import_labels(
-    context: RoundContext, raw_images: pd.DataFrame, cleaned_images: pd.DataFrame
+    context: RoundContext, raw_images: Frame[RawImages], cleaned_images: Frame[CleanedImages]
 ) -> LabelsImported:
     """Return the labels that the round's images landed with, and why some are refused."""
     ontology = context.policy.ontology

@@ -2,11 +2,9 @@
 
 from dataclasses import dataclass
 
-import pandas as pd
-
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.result import Result, TableRows
-from annotation_platform.schema.tables import RawImages
+from annotation_platform.schema.tables import Frame, RawImages
 
 _SHOWN = ["source_key", "image_id", "byte_size", "source", "licence", "problem"]
 
@@ -15,7 +13,7 @@ _SHOWN = ["source_key", "image_id", "byte_size", "source", "licence", "problem"]
 class Ingested(Result):
     """The arrivals of a round, in the lake."""
 
-    raw_images: pd.DataFrame
+    raw_images: Frame[RawImages]
 
 
 def ingest(context: RoundContext) -> Ingested:

@@ -42,10 +42,10 @@ class _Measured:
 class ErrorsMeasured(Result):
     """The error bars of a version."""
 
-    error_bars: pd.DataFrame
+    error_bars: Frame[ErrorBars]
 
 
-def measure_errors(context: RoundContext, training_set: pd.DataFrame) -> ErrorsMeasured:
+def measure_errors(context: RoundContext, training_set: Frame[TrainingSet]) -> ErrorsMeasured:
     """Return the share of wrong labels in the version, by origin and class."""
     measured = _measure(context, training_set)
     bars = measured.bars
@@ -63,7 +63,7 @@ def measure_errors(context: RoundContext, training_set: pd.DataFrame) -> ErrorsM
     )
 
 
-def _measure(context: RoundContext, training_set: pd.DataFrame) -> _Measured:
+def _measure(context: RoundContext, training_set: Frame[TrainingSet]) -> _Measured:
     """Return the share of wrong labels in a version, by origin and class.
 
     Human labels that were not disputed are estimated from a random review sample of each round

@@ -14,7 +14,13 @@ from annotation_platform.labeling.qualification import qualify
 from annotation_platform.labeling.tasks import shown_proposals
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.result import Counts, Result, TableRows
-from annotation_platform.schema.tables import AnnotatorQuality, HumanLabels
+from annotation_platform.schema.tables import (
+    AnnotatorPace,
+    AnnotatorQuality,
+    Frame,
+    HumanLabels,
+    ModelPredictions,
+)
 
 _PACE_ROUNDS = 3
 """Earlier rounds that pace is compared with: practice makes older rounds incomparable."""
@@ -24,14 +30,14 @@ _PACE_ROUNDS = 3
 class QualityMeasured(Result):
     """The quality of a round's annotators, and their pace."""
 
-    annotator_quality: pd.DataFrame
-    annotator_pace: pd.DataFrame
+    annotator_quality: Frame[AnnotatorQuality]
+    annotator_pace: Frame[AnnotatorPace]
 
 
 def measure_quality(
     context: RoundContext,
-    human_labels: pd.DataFrame,
-    model_predictions: pd.DataFrame,
+    human_labels: Frame[HumanLabels],
+    model_predictions: Frame[ModelPredictions],
     labeling: LabelingBackend,
 ) -> QualityMeasured:
     """Return the quality of each annotator, against the others and on gold tasks.

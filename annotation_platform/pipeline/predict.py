@@ -11,15 +11,15 @@ from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.result import BarChart, Result, Thumbnails
 from annotation_platform.pipeline.selectable import selectable_images
-from annotation_platform.schema.tables import ModelPredictions, PredictedImages
+from annotation_platform.schema.tables import Frame, ModelPredictions, PredictedImages
 
 
 @dataclass(frozen=True, kw_only=True)
 class Predicted(Result):
     """The predictions of a round, and the images that the model was run on."""
 
-    model_predictions: pd.DataFrame
-    predicted_images: pd.DataFrame
+    model_predictions: Frame[ModelPredictions]
+    predicted_images: Frame[PredictedImages]
 
 
 def selection_pool(context: RoundContext) -> pd.DataFrame:

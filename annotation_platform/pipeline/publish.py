@@ -18,6 +18,7 @@ from annotation_platform.schema.tables import (
     AutoLabels,
     DatasetVersions,
     ErrorBars,
+    Frame,
     HumanLabels,
     TrainingRounds,
     TrainingSet,
@@ -32,14 +33,14 @@ from annotation_platform.versioning.store import VersionStore, image_source
 class VersionPublished(Result):
     """The version of a round."""
 
-    dataset_version: pd.DataFrame
+    dataset_version: Frame[DatasetVersions]
 
 
 def publish(
     context: RoundContext,
-    training_set: pd.DataFrame,
-    training_rounds: pd.DataFrame,
-    error_bars: pd.DataFrame,
+    training_set: Frame[TrainingSet],
+    training_rounds: Frame[TrainingRounds],
+    error_bars: Frame[ErrorBars],
     versions: VersionStore,
 ) -> VersionPublished:
     """Publish the training set and return the round's ``dataset_version`` row.
@@ -113,7 +114,7 @@ def _figures(
 
 
 def _weights(
-    context: RoundContext, training_set: pd.DataFrame, rounds: Collection[str]
+    context: RoundContext, training_set: Frame[TrainingSet], rounds: Collection[str]
 ) -> list[str]:
     """Return the sorted digests of the weights whose predictions contributed to the labels."""
     is_auto = training_set[TrainingSet.origin] == AUTO
@@ -127,7 +128,9 @@ def _weights(
     return sorted(weights - {""})
 
 
-def _version_row(round_id: str, training_set: pd.DataFrame, published: Published) -> dict[str, Any]:
+def _version_row(
+    round_id: str, training_set: Frame[TrainingSet], published: Published
+) -> dict[str, Any]:
     images = training_set.drop_duplicates(TrainingSet.image_id)
     splits = images[TrainingSet.split].value_counts()
     return {
@@ -143,7 +146,7 @@ def _version_row(round_id: str, training_set: pd.DataFrame, published: Published
     }
 
 
-def _label_errors(error_bars: pd.DataFrame) -> list[LabelError]:
+def _label_errors(error_bars: Frame[ErrorBars]) -> list[LabelError]:
     """Return error bars in the form of a manifest."""
     bars = error_bars.sort_values([ErrorBars.origin, ErrorBars.class_name])
     return [

@@ -4,8 +4,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import pandas as pd
-
 from annotation_platform.curation.training_set import (
     round_digest,
     round_problem,
@@ -16,7 +14,7 @@ from annotation_platform.labeling.backends.protocol import Submission
 from annotation_platform.labeling.reviews import decisions
 from annotation_platform.labeling.round_decisions import cancelled_rounds
 from annotation_platform.pipeline.context import RoundContext
-from annotation_platform.schema.tables import ImportedLabels, ReviewedLabels, ReviewTasks
+from annotation_platform.schema.tables import Frame, ImportedLabels, ReviewedLabels, ReviewTasks
 from annotation_platform.storage.lake import Lake
 
 
@@ -34,7 +32,7 @@ class ReleaseDue:
 
 
 def release_due(
-    context: RoundContext, review_tasks: pd.DataFrame, submitted: Sequence[Submission]
+    context: RoundContext, review_tasks: Frame[ReviewTasks], submitted: Sequence[Submission]
 ) -> ReleaseDue:
     """Return the cause of a release of a merged round, and the missing reviews.
 

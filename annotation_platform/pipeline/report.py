@@ -2,18 +2,17 @@
 
 from dataclasses import dataclass
 
-import pandas as pd
-
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.result import Result, TableRows
 from annotation_platform.reporting.round_report import report_round
+from annotation_platform.schema.tables import Frame, RoundReports
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reported(Result):
     """The figures of a round, from arrivals to model."""
 
-    round_report: pd.DataFrame
+    round_report: Frame[RoundReports]
 
 
 def report(context: RoundContext) -> Reported:

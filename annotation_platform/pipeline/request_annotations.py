@@ -13,7 +13,7 @@ from annotation_platform.models.known_classes import ClassCoverage
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.result import Counts, PageLink, Result, TableRows
-from annotation_platform.schema.tables import LabelTasks
+from annotation_platform.schema.tables import Frame, LabelTasks, ModelPredictions, SelectedImages
 from annotation_platform.schema.tables.shared import Purpose
 
 
@@ -21,7 +21,7 @@ from annotation_platform.schema.tables.shared import Purpose
 class Requested(Result):
     """The assignments of a round."""
 
-    label_tasks: pd.DataFrame
+    label_tasks: Frame[LabelTasks]
 
 
 def shown_images(context: RoundContext, models: ModelRegistry) -> ShownImages:
@@ -32,8 +32,8 @@ def shown_images(context: RoundContext, models: ModelRegistry) -> ShownImages:
 
 def request_annotations(
     context: RoundContext,
-    selected_images: pd.DataFrame,
-    model_predictions: pd.DataFrame,
+    selected_images: Frame[SelectedImages],
+    model_predictions: Frame[ModelPredictions],
     labeling: LabelingBackend,
     models: ModelRegistry,
 ) -> Requested:

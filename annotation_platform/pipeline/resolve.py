@@ -10,19 +10,27 @@ from annotation_platform.labeling.snapshots import record_consensus
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.result import BarChart, Counts, Result, TableRows, Thumbnails
 from annotation_platform.provenance.rebuilding.recipes import resolve_round
-from annotation_platform.schema.tables import Conflicts, ConsensusLabels
+from annotation_platform.schema.tables import (
+    AnnotatorQuality,
+    Conflicts,
+    ConsensusLabels,
+    Frame,
+    HumanLabels,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConsensusResolved(Result):
     """The resolved labels of a round, and the conflicts between its annotations."""
 
-    consensus_labels: pd.DataFrame
-    conflicts: pd.DataFrame
+    consensus_labels: Frame[ConsensusLabels]
+    conflicts: Frame[Conflicts]
 
 
 def resolve(
-    context: RoundContext, human_labels: pd.DataFrame, annotator_quality: pd.DataFrame
+    context: RoundContext,
+    human_labels: Frame[HumanLabels],
+    annotator_quality: Frame[AnnotatorQuality],
 ) -> ConsensusResolved:
     """Resolve the annotations of the round, and record the lineage of the labels."""
     policy = context.policy.consensus

@@ -16,6 +16,9 @@ from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.request_annotations import shown_images
 from annotation_platform.pipeline.result import Counts, PageLink, Result, TableRows, Thumbnails
 from annotation_platform.schema.tables import (
+    Conflicts,
+    ConsensusLabels,
+    Frame,
     LabelIssues,
     ReviewedLabels,
     ReviewTasks,
@@ -28,24 +31,24 @@ from annotation_platform.schema.tables.shared import SelectionRule
 class ReviewInputs:
     """The tables of a round from which its review tasks are made, by name."""
 
-    consensus_labels: pd.DataFrame
-    conflicts: pd.DataFrame
-    label_issues: pd.DataFrame
-    selected_images: pd.DataFrame
+    consensus_labels: Frame[ConsensusLabels]
+    conflicts: Frame[Conflicts]
+    label_issues: Frame[LabelIssues]
+    selected_images: Frame[SelectedImages]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReviewRequested(Result):
     """The review tasks of a round."""
 
-    review_tasks: pd.DataFrame
+    review_tasks: Frame[ReviewTasks]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reviewed(Result):
     """The decided labels of a round."""
 
-    reviewed_labels: pd.DataFrame
+    reviewed_labels: Frame[ReviewedLabels]
 
 
 def request_reviews(
@@ -97,8 +100,8 @@ def _open_conflicts(context: RoundContext, inputs: ReviewInputs) -> pd.DataFrame
 
 def decide_reviews(
     context: RoundContext,
-    consensus_labels: pd.DataFrame,
-    review_tasks: pd.DataFrame,
+    consensus_labels: Frame[ConsensusLabels],
+    review_tasks: Frame[ReviewTasks],
     submitted: Sequence[Submission],
 ) -> Reviewed:
     """Write the reviewers' decisions into the ledger, and return the labels as decided.

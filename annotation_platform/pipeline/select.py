@@ -33,12 +33,12 @@ from annotation_platform.storage.lake import Lake
 class Selected(Result):
     """The images that a round has annotated, and the pool of its random sample."""
 
-    selected_images: pd.DataFrame
-    audit_frame: pd.DataFrame
+    selected_images: Frame[SelectedImages]
+    audit_frame: Frame[AuditFrame]
 
 
 def select(
-    context: RoundContext, model_predictions: pd.DataFrame, models: ModelRegistry
+    context: RoundContext, model_predictions: Frame[ModelPredictions], models: ModelRegistry
 ) -> Selected:
     """Return the images that are annotated in the round, in order."""
     pool = selection_pool(context)

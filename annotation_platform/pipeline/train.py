@@ -2,14 +2,18 @@
 
 from dataclasses import dataclass
 
-import pandas as pd
-
 from annotation_platform.models.evaluation.findings import image_weights
 from annotation_platform.models.loop import train_round
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.result import Result, TableRows
-from annotation_platform.schema.tables import DatasetVersions, MissedByModel, TrainedModels
+from annotation_platform.schema.tables import (
+    DatasetVersions,
+    Frame,
+    MissedByModel,
+    TrainedModels,
+    TrainingSet,
+)
 
 _SHOWN = ["dataset_tag", "weights_sha256", "classifier_sha256", "started_from"]
 
@@ -18,13 +22,13 @@ _SHOWN = ["dataset_tag", "weights_sha256", "classifier_sha256", "started_from"]
 class Trained(Result):
     """The models of a round, whose weights are in the registry."""
 
-    trained_model: pd.DataFrame
+    trained_model: Frame[TrainedModels]
 
 
 def train(
     context: RoundContext,
-    training_set: pd.DataFrame,
-    dataset_version: pd.DataFrame,
+    training_set: Frame[TrainingSet],
+    dataset_version: Frame[DatasetVersions],
     models: ModelRegistry,
 ) -> Trained:
     """Train on the train split, with more weight on images where the last model missed objects."""
