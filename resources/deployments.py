@@ -44,7 +44,8 @@ def build_resources(settings: Settings) -> dict[str, object]:
         "policy": policy,
         "labeling": labeling_resource(settings),
         "looks": PollScheduleResource(
-            hints=str(settings.change_signals_path), poll_seconds=settings.labeling_poll_seconds
+            change_signals=str(settings.change_signals_path),
+            poll_seconds=settings.labeling_poll_seconds,
         ),
         "alerting": AlertingResource(
             webhook=_secret(_ALERT_WEBHOOK, settings.alert_webhook),

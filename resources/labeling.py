@@ -13,12 +13,12 @@ from annotation_platform.settings import Settings
 class PollScheduleResource(dg.ConfigurableResource[PollSchedule]):
     """The poll schedule of the back end: an interval that a file of change signals cuts short."""
 
-    hints: str
+    change_signals: str
     poll_seconds: float
 
     def create_resource(self, context: dg.InitResourceContext) -> PollSchedule:
         """Return the interval and the change signals."""
-        return PollSchedule(ChangeSignals(Path(self.hints)), self.poll_seconds)
+        return PollSchedule(ChangeSignals(Path(self.change_signals)), self.poll_seconds)
 
 
 def labeling_resource(settings: Settings) -> dg.ResourceDefinition:
