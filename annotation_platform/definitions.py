@@ -1,4 +1,4 @@
-"""The composition root: assets, checks, jobs, sensors, and the resources of this deployment."""
+"""The composition root: assets, checks, jobs, schedules, sensors, and resources."""
 
 from typing import cast
 
@@ -19,10 +19,10 @@ from assets import (
 )
 from assets.describing import described
 from resources.deployments import build_resources
+from sensors import alerts as alert_sensors
 from sensors import labeling as labeling_sensors
 from sensors import landing as landing_sensors
 from sensors import releases as release_sensors
-from sensors import trouble as trouble_sensors
 from sensors import upkeep
 
 _assets = dg.load_assets_from_modules(
@@ -55,7 +55,7 @@ defs = dg.Definitions(
         labeling_sensors.labeling_complete_sensor,
         release_sensors.review_complete_sensor,
         release_sensors.new_version_sensor,
-        trouble_sensors.failure_sensor,
+        alert_sensors.failure_sensor,
     ],
     resources=build_resources(read_settings()),
 )

@@ -1,42 +1,42 @@
-"""The data of the platform, as Dagster assets: one for each table, partitioned by round.
+"""The data of the platform as Dagster assets: one for each table, partitioned by round.
 
-Each row is a step; it makes the tables in its first column, and nothing else writes them.
+Each row is a step, the only writer of the tables in its first column.
 
 =====================================  ==========  =================================================
-tables                                 job         what one round of them is
+tables                                 job         contents for one round
 =====================================  ==========  =================================================
-``raw_images``                         start       the landed objects, by digest, as they came
+``raw_images``                         start       the arrivals, unchanged, by digest
 ``cleaned_images``                     start       accepted, duplicate or quarantined
-``imported_labels``                    start       labels that images landed with, and why refused
+``imported_labels``                    start       labels that images landed with, or the refusal
 ``image_embeddings``                   start       a vector for each accepted image
 ``model_predictions`` with             start       what the promoted model outputs,
-``predicted_images``                               and the images it was run on
+``predicted_images``                               and the images it predicted
 ``batch_drift`` with ``odd_images``,   start       how the images differ from known ones, with
-``held_out_predictions``,                          predictions for images that no model learned
-``held_out_images``                                from
+``held_out_predictions``,                          predictions for images that no model was
+``held_out_images``                                trained on
 ``selected_images`` with               start       the images that are annotated, and the pool of
 ``audit_frame``                                    their random sample
 ``label_tasks``                        start       the assignments, k for each image
-— annotators —                                     labeling_complete_sensor watches
-``human_labels`` with ``answers``,     merge       the labels of annotations that count, all
-``round_tasks``                                    annotations, and the state of each task
-``annotator_quality`` with             merge       how well each annotator does, and how fast
+— annotators —                                     observed by labeling_complete_sensor
+``human_labels`` with                  merge       the labels of annotations that count, all
+``annotations``, ``round_tasks``                   annotations, and the state of each task
+``annotator_quality`` with             merge       the quality and pace of each annotator
 ``annotator_pace``
 ``consensus_labels`` with              merge       one resolved set of labels for each image, and
-``conflicts``                                      what annotators disagree about
+``conflicts``                                      the conflicts between annotators
 ``label_issues``                       merge       labels that the predictions contradict
 ``review_tasks``                       merge       the images that annotations leave open
-— reviewers —                                      where policy asks them; review_complete_sensor
+— reviewers —                                      if the policy has them; review_complete_sensor
 ``reviewed_labels``                    release     the labels that count
 ``auto_labels`` with                   release     predictions that need no person, under a
-``certificates``, ``reaudits``                     certificate, and how certificates fare since
+``certificates``, ``reaudits``                     certificate, and later tests of certificates
 ``training_set`` with                  release     all finished rounds and imported labels, with
-``training_rounds``, ``splits``                    their digests and the splits drawn for good
-``error_bars``                         release     how many labels are wrong, by review samples
+``training_rounds``, ``splits``                    their digests and the permanent splits
+``error_bars``                         release     the share of wrong labels, by review samples
 ``dataset_version``                    release     the published version, in git and DVC
-``trained_model``                      train       the detector, and classifier, that learned
-``model_evaluation`` with              train       how good they are, whether they are promoted,
-``model_slices``, ``model_findings``,              and where they fail
+``trained_model``                      train       the trained detector and classifier
+``model_evaluation`` with              train       their quality, whether they are promoted, and
+``model_slices``, ``model_findings``,              where they fail
 ``missed_by_model``,
 ``choice_figures``,
 ``model_agreement``
@@ -44,11 +44,12 @@ tables                                 job         what one round of them is
 =====================================  ==========  =================================================
 
 The jobs are ``start_round``, ``merge_round``, ``release_round`` and ``train_model``: a merge that
-leaves nothing to decide goes on to the release in its own run. There is ``ask_again`` where
-annotations are asked for until they agree; the sensors that request runs are in ``sensors/``.
+leaves no open decision continues with the release in its own run. ``ask_again`` requests further
+annotations where annotators do not agree. The sensors that request runs are in ``sensors/``.
 
-An asset calls one use case of ``annotation_platform/pipeline/`` and hands its tables to the IO
-manager and its figures to ``metadata.py``. What a step reads of its round is an edge. What it reads
-of earlier rounds is none where that is of a later stage: splits for ``label_tasks``, the last
-training set for ``label_issues``, the labels of all rounds for the selection.
+An asset calls one use case of ``annotation_platform/pipeline/``, and passes its tables to the IO
+manager and its figures to ``metadata.py``. A table of the same round that a step reads is an edge.
+A table of an earlier round is not an edge if it belongs to a later stage: splits for
+``label_tasks``, the last training set for ``label_issues``, the labels of all rounds for the
+selection.
 """

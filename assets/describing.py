@@ -1,4 +1,4 @@
-"""What the Dagster UI says of every asset beside its own words: who owns it, and its columns."""
+"""Owners and column schemas of assets, for the Dagster catalogue."""
 
 import dagster as dg
 
@@ -24,7 +24,7 @@ _TYPES = {
 
 
 def described(spec: dg.AssetSpec) -> dg.AssetSpec:
-    """Return an asset with the team that owns its group, and the columns of its table."""
+    """Return an asset spec with the team that owns its group, and the columns of its table."""
     columns = [
         dg.TableColumn(
             name,

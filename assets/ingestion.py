@@ -1,13 +1,13 @@
-"""From the landing zone to clean images."""
+"""Arrivals, cleaned images and imported labels."""
 
 import dagster as dg
-import pandas as pd
 
 from annotation_platform.ingestion.lake import LandingLake
 from annotation_platform.pipeline.clean import clean
 from annotation_platform.pipeline.import_labels import import_labels
 from annotation_platform.pipeline.ingest import ingest
 from annotation_platform.policy import Policy
+from annotation_platform.schema.tables import CleanedImages, Frame, RawImages
 from assets.making import Made, round_context, tables_made
 from assets.metadata import materialized
 
@@ -18,14 +18,14 @@ def raw_images(
     lake: dg.ResourceParam[LandingLake],
     policy: dg.ResourceParam[Policy],
 ) -> Made:
-    """Every object that landed for the round, named by the SHA-256 of its bytes."""
+    """Every arrival of the round, named by the SHA-256 of its bytes."""
     return materialized(ingest(round_context(context, lake, policy)), lake)
 
 
 @tables_made("cleaned_images", group="ingestion", kinds={"pillow"}, code_version="2")
 def cleaned_images(
     context: dg.AssetExecutionContext,
-    raw_images: pd.DataFrame,
+    raw_images: Frame[RawImages],
     lake: dg.ResourceParam[LandingLake],
     policy: dg.ResourceParam[Policy],
 ) -> Made:
@@ -36,11 +36,11 @@ def cleaned_images(
 @tables_made("imported_labels", group="ingestion", kinds={"pandas"}, code_version="1")
 def imported_labels(
     context: dg.AssetExecutionContext,
-    raw_images: pd.DataFrame,
-    cleaned_images: pd.DataFrame,
+    raw_images: Frame[RawImages],
+    cleaned_images: Frame[CleanedImages],
     lake: dg.ResourceParam[LandingLake],
     policy: dg.ResourceParam[Policy],
 ) -> Made:
-    """The labels that images landed with, where they are from, and why some are refused."""
+    """The labels that images landed with, their origin, and the reason if they are refused."""
     round_ = round_context(context, lake, policy)
     return materialized(import_labels(round_, raw_images, cleaned_images), lake)

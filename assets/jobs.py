@@ -1,4 +1,4 @@
-"""What is run together: the stretches between two waits, on the in-process executor."""
+"""The jobs: the steps between two waits for people, on the in-process executor."""
 
 from functools import partial
 
@@ -11,14 +11,14 @@ from annotation_platform.versioning.verify import verify_versions as verify
 _SHOWN = 5
 
 
-# Selections are made of objects: Dagster's parser for selections written as text needs a newer
-# antlr4 than DVC's dependencies allow. A process for every step, which is Dagster's default, would
-# cost three seconds each; these steps are seconds long.
+# Selections are objects: Dagster's parser for textual selections needs a newer antlr4 than DVC's
+# dependencies allow. Dagster's default of a process per step would cost three seconds each, and
+# these steps take seconds.
 _job = partial(dg.define_asset_job, executor_def=dg.in_process_executor)
 
 
 def _tables(*names: str) -> dg.AssetSelection:
-    """Return these assets, and those that their steps make too."""
+    """Return these assets, and the other assets of their steps."""
     return dg.AssetSelection.assets(*names).required_multi_asset_neighbors()
 
 
@@ -34,12 +34,12 @@ start_round = _job(
         "selected_images",
         "label_tasks",
     ),
-    description="From landed objects to questions that people can answer.",
+    description="From landed objects to tasks for annotators.",
 )
 ask_again = _job(
     "ask_again",
     _tables("label_tasks"),
-    description="Further answers on the tasks on which those so far do not lead by enough.",
+    description="Requests further annotations for tasks without a sufficient vote margin.",
 )
 _RELEASE = ("reviewed_labels", "auto_labels", "training_set", "error_bars", "dataset_version")
 merge_round = _job(
@@ -52,9 +52,7 @@ merge_round = _job(
         "review_tasks",
         *_RELEASE,
     ),
-    description=(
-        "From people's answers to one set of labels; where nothing is left to decide, to a version."
-    ),
+    description=("From annotations to one set of labels, and to a version if no decision is open."),
 )
 release_round = _job(
     "release_round",
@@ -65,19 +63,19 @@ report_round = _job(
     "report_round",
     _tables("round_report"),
     description=(
-        "The figures of a round whose version was overtaken before a model learned from it."
+        "The figures of a round whose version was replaced before a model was trained on it."
     ),
 )
 train_model = _job(
     "train_model",
     _tables("trained_model", "model_evaluation", "round_report"),
-    description="From a dataset version to the model that proposes labels next.",
+    description="From a dataset version to the model that predicts in the next round.",
 )
 
 
 @dg.op(description="Reads every file of every version in the remote.")
 def read_versions(context: dg.OpExecutionContext, versions: dg.ResourceParam[VersionStore]) -> None:
-    """Fail with the first files that are damaged or missing, and how to mend them."""
+    """Fail with the first files that are damaged or missing, and how to repair them."""
     git = versions.open()
     found = verify(git, open_remote(git, versions.remote_url))
     context.log.info(f"{found.objects} objects of {len(found.tags)} versions were read.")
@@ -86,8 +84,8 @@ def read_versions(context: dg.OpExecutionContext, versions: dg.ResourceParam[Ver
             f"{each.path} of {each.tags[0]} is {each.kind}" for each in found.problems[:_SHOWN]
         )
         raise dg.Failure(
-            f"{len(found.problems)} objects of the remote are not whole: {shown}. "
-            "`annotation-platform version verify --all --repair` restores what the lake still has.",
+            f"{len(found.problems)} objects of the remote are damaged or missing: {shown}. "
+            "`annotation-platform version verify --all --repair` restores files that the lake has.",
         )
 
 

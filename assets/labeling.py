@@ -1,7 +1,6 @@
 """Tasks for annotators, and their annotations."""
 
 import dagster as dg
-import pandas as pd
 
 from annotation_platform.ingestion.lake import LandingLake
 from annotation_platform.labeling.backends.protocol import LabelingBackend
@@ -10,11 +9,12 @@ from annotation_platform.pipeline.collect_annotations import collect_annotations
 from annotation_platform.pipeline.request_annotations import request_annotations
 from annotation_platform.pipeline.select import select
 from annotation_platform.policy import Policy
+from annotation_platform.schema.tables import Frame, LabelTasks, ModelPredictions, SelectedImages
 from assets.making import Made, round_context, tables_made
 from assets.metadata import materialized
 
 
-# The check of batch_drift may keep a round from annotators.
+# The check of batch_drift can hold a round back from annotators.
 @tables_made(
     "selected_images",
     "audit_frame",
@@ -25,12 +25,12 @@ from assets.metadata import materialized
 )
 def selected_images(
     context: dg.AssetExecutionContext,
-    model_predictions: pd.DataFrame,
+    model_predictions: Frame[ModelPredictions],
     lake: dg.ResourceParam[LandingLake],
     models: dg.ResourceParam[ModelRegistry],
     policy: dg.ResourceParam[Policy],
 ) -> Made:
-    """The images that are annotated in this round, in order."""
+    """The images selected for annotation in this round, in order."""
     round_ = round_context(context, lake, policy)
     return materialized(select(round_, model_predictions, models), lake)
 
@@ -44,14 +44,14 @@ def selected_images(
 )
 def label_tasks(
     context: dg.AssetExecutionContext,
-    selected_images: pd.DataFrame,
-    model_predictions: pd.DataFrame,
+    selected_images: Frame[SelectedImages],
+    model_predictions: Frame[ModelPredictions],
     labeling: dg.ResourceParam[LabelingBackend],
     lake: dg.ResourceParam[LandingLake],
     models: dg.ResourceParam[ModelRegistry],
     policy: dg.ResourceParam[Policy],
 ) -> Made:
-    """The assignments: copies of each selected image's task, one for each annotation."""
+    """The assignments: one for each requested annotation of each selected image."""
     round_ = round_context(context, lake, policy)
     found = request_annotations(round_, selected_images, model_predictions, labeling, models)
     return materialized(found, lake)
@@ -68,11 +68,11 @@ def label_tasks(
 )
 def human_labels(
     context: dg.AssetExecutionContext,
-    label_tasks: pd.DataFrame,
+    label_tasks: Frame[LabelTasks],
     labeling: dg.ResourceParam[LabelingBackend],
     lake: dg.ResourceParam[LandingLake],
     policy: dg.ResourceParam[Policy],
 ) -> Made:
-    """Every label of every annotation that counts, from the append-only ledger."""
+    """Every label of every counted annotation, from the append-only ledger."""
     round_ = round_context(context, lake, policy)
     return materialized(collect_annotations(round_, label_tasks, labeling), lake)

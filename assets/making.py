@@ -1,4 +1,4 @@
-"""How an asset is declared: the tables that it makes, those that it reads, and where it belongs."""
+"""The declaration of an asset: the tables that it writes and reads, its group and its pool."""
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +14,7 @@ from annotation_platform.schema.tables import TABLES
 from assets.partitions import rounds
 
 Made = Iterator[dg.MaterializeResult[pd.DataFrame]]
-"""What the body of an asset returns: each of its tables."""
+"""The return type of an asset's body: its tables."""
 
 
 def tables_made(
@@ -28,26 +28,27 @@ def tables_made(
 ) -> Callable[[Callable[..., Made]], dg.AssetsDefinition]:
     """Return a decorator for a function that makes these tables of a round.
 
-    The parameters of the function that are frames are the tables of the round that are loaded for
-    it, by name. The first table bears the function's docstring and names its step.
+    Each parameter of the function that is annotated as a frame is loaded from the table of the
+    round with that name. The first table has the function's docstring as its description, and the
+    step has its name.
 
     Args:
-        names: the tables, the one that matters most first.
+        names: the tables, the most important one first.
         group: stage of the pipeline.
-        kinds: what does the work, for Dagster's graph.
+        kinds: tools that the step uses, for Dagster's graph.
         code_version: changes with the code that makes the tables.
         reads: tables that are read for other rounds too, or that the step waits for.
-        optional: tables of ``names`` that a run may leave as they are.
+        optional: tables of ``names`` that a run may leave unchanged.
         pool: limits how many steps run at once.
     """
 
-    def decorate(made_by: Callable[..., Made]) -> dg.AssetsDefinition:
-        parameters = inspect.signature(made_by).parameters.values()
+    def decorate(body: Callable[..., Made]) -> dg.AssetsDefinition:
+        parameters = inspect.signature(body).parameters.values()
         loaded = [each.name for each in parameters if each.annotation is pd.DataFrame]
         outs = {
             name: dg.AssetOut(
                 dagster_type=dg.Any,
-                description=inspect.getdoc(made_by) if name == names[0] else TABLES[name].about,
+                description=inspect.getdoc(body) if name == names[0] else TABLES[name].about,
                 group_name=group,
                 kinds=kinds,
                 code_version=code_version,
@@ -56,11 +57,11 @@ def tables_made(
             for name in names
         }
         further = [name for name in reads if name not in loaded]
-        # Dagster takes no other annotation than tuples where there are several outputs.
-        made_by.__annotations__.pop("return", None)
+        # With several outputs Dagster accepts only tuples as return annotation.
+        body.__annotations__.pop("return", None)
         return dg.multi_asset(
             name=names[0], outs=outs, deps=further, partitions_def=rounds, pool=pool
-        )(made_by)
+        )(body)
 
     return decorate
 
@@ -68,6 +69,6 @@ def tables_made(
 def round_context(
     context: dg.AssetExecutionContext, lake: LandingLake, policy: Policy
 ) -> RoundContext:
-    """Return the context of a use case from that of an asset."""
+    """Return the context of a use case, from the context of an asset."""
     now = datetime.now(UTC)
     return RoundContext(context.partition_key, lake, policy, now, report=context.log.info)

@@ -1,4 +1,4 @@
-"""The page of an asset: counts, numbers to act on, and something to look at."""
+"""Figures of use cases as Dagster metadata: counts, numbers and previews."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -13,19 +13,21 @@ from annotation_platform.storage.keys import raw_key
 from annotation_platform.storage.lake import Lake
 
 _BAR = 16
-"""Signs of the longest bar."""
+"""Characters of the longest bar."""
 
 
 def materialized(
     found: result.Result, lake: Lake, links: Mapping[str, dg.UrlMetadataValue] | None = None
 ) -> Iterator[dg.MaterializeResult[pd.DataFrame]]:
-    """Yield the tables of a result; the first table comes last and bears the figures.
+    """Yield the tables of a result; the first table comes last and has the figures.
 
-    So whatever breaks off a run in between, the first table is there only with all others.
+    So if a run is interrupted, the first table exists only together with all others.
     """
     lead, *others = found.tables.items()
     for name, table in reversed(others):
-        shown = metadata({"rows_shown": min(len(table), 5), "preview": result.Rows(table)}, lake)
+        shown = metadata(
+            {"rows_shown": min(len(table), 5), "preview": result.TableRows(table)}, lake
+        )
         yield dg.MaterializeResult(asset_key=name, value=table, metadata=shown)
     version = dg.DataVersion(found.data_version) if found.data_version else None
     yield dg.MaterializeResult(
@@ -37,7 +39,7 @@ def materialized(
 
 
 def metadata(figures: Mapping[str, result.Figure], lake: Lake) -> dict[str, Any]:
-    """Return figures as Dagster shows them."""
+    """Return figures as Dagster metadata."""
     return {name: _shown(figure, lake) for name, figure in figures.items()}
 
 
@@ -46,9 +48,9 @@ def _shown(figure: result.Figure, lake: Lake) -> Any:
     match figure:
         case result.Counts(values):
             return counts(values)
-        case result.Histogram(values):
+        case result.BarChart(values):
             return markdown(_histogram(values))
-        case result.Rows(frame, columns):
+        case result.TableRows(frame, columns):
             return markdown(previews.table_preview(frame, columns=columns))
         case result.Thumbnails(images, labels, ontology):
             preview = previews.images_preview(images, lake.image, labels=labels, ontology=ontology)
@@ -59,7 +61,7 @@ def _shown(figure: result.Figure, lake: Lake) -> Any:
             )
         case result.Findings(findings, truth):
             return markdown(previews.findings_preview(findings, truth, lake.image))
-        case result.Link(url):
+        case result.PageLink(url):
             return dg.MetadataValue.url(url)
         case result.Markdown(text):
             return markdown(text)
@@ -86,5 +88,5 @@ def counts(values: "pd.Series[str]") -> dg.JsonMetadataValue:
 
 
 def number(value: float) -> float | None:
-    """Return the value, or nothing where it is not a number: charts have a gap there."""
+    """Return the rounded value, or None for NaN: charts have a gap there."""
     return None if math.isnan(value) else round(float(value), 4)

@@ -1,4 +1,4 @@
-"""The one dimension of everything: rounds, which the landing sensor adds."""
+"""The partition of all assets: rounds, which the landing sensor adds."""
 
 import dagster as dg
 

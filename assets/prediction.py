@@ -1,7 +1,6 @@
-"""What is known of an image before anyone annotates it."""
+"""Embeddings, predictions and drift of the images before annotation."""
 
 import dagster as dg
-import pandas as pd
 
 from annotation_platform.ingestion.lake import LandingLake
 from annotation_platform.models.registry import ModelRegistry
@@ -9,6 +8,12 @@ from annotation_platform.pipeline.detect_drift import detect_drift
 from annotation_platform.pipeline.embed import embed
 from annotation_platform.pipeline.predict import predict
 from annotation_platform.policy import Policy
+from annotation_platform.schema.tables import (
+    CleanedImages,
+    Frame,
+    ModelPredictions,
+    PredictedImages,
+)
 from assets.making import Made, round_context, tables_made
 from assets.metadata import materialized
 
@@ -16,7 +21,7 @@ from assets.metadata import materialized
 @tables_made("image_embeddings", group="prediction", kinds={"scipy"}, code_version="2")
 def image_embeddings(
     context: dg.AssetExecutionContext,
-    cleaned_images: pd.DataFrame,
+    cleaned_images: Frame[CleanedImages],
     lake: dg.ResourceParam[LandingLake],
     models: dg.ResourceParam[ModelRegistry],
     policy: dg.ResourceParam[Policy],
@@ -40,7 +45,7 @@ def model_predictions(
     models: dg.ResourceParam[ModelRegistry],
     policy: dg.ResourceParam[Policy],
 ) -> Made:
-    """What the promoted model outputs for the images that no round has selected yet."""
+    """Predictions of the promoted model for the images that no round has selected yet."""
     return materialized(predict(round_context(context, lake, policy), models), lake)
 
 
@@ -56,14 +61,14 @@ def model_predictions(
 )
 def batch_drift(
     context: dg.AssetExecutionContext,
-    cleaned_images: pd.DataFrame,
-    model_predictions: pd.DataFrame,
-    predicted_images: pd.DataFrame,
+    cleaned_images: Frame[CleanedImages],
+    model_predictions: Frame[ModelPredictions],
+    predicted_images: Frame[PredictedImages],
     lake: dg.ResourceParam[LandingLake],
     models: dg.ResourceParam[ModelRegistry],
     policy: dg.ResourceParam[Policy],
 ) -> Made:
-    """How the round's images differ from those that are known, and which are unlike them all."""
+    """The differences between the round's images and the known images, by feature."""
     round_ = round_context(context, lake, policy)
     tables = cleaned_images, model_predictions, predicted_images
     return materialized(detect_drift(round_, *tables, models), lake)

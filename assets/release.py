@@ -1,7 +1,6 @@
 """The training set, and its publication as a version."""
 
 import dagster as dg
-import pandas as pd
 
 from annotation_platform.ingestion.lake import LandingLake
 from annotation_platform.pipeline.auto_accept import AcceptInputs, auto_accept
@@ -9,6 +8,18 @@ from annotation_platform.pipeline.build_training_set import build_training_set
 from annotation_platform.pipeline.measure_errors import measure_errors
 from annotation_platform.pipeline.publish import publish
 from annotation_platform.policy import Policy
+from annotation_platform.schema.tables import (
+    AuditFrame,
+    ErrorBars,
+    Frame,
+    HumanLabels,
+    LabelTasks,
+    ModelPredictions,
+    ReviewedLabels,
+    SelectedImages,
+    TrainingRounds,
+    TrainingSet,
+)
 from annotation_platform.versioning.store import VersionStore
 from assets.making import Made, round_context, tables_made
 from assets.metadata import materialized
@@ -26,23 +37,23 @@ from resources.pages import PagesResource
 )
 def auto_labels(
     context: dg.AssetExecutionContext,
-    model_predictions: pd.DataFrame,
-    selected_images: pd.DataFrame,
-    audit_frame: pd.DataFrame,
-    label_tasks: pd.DataFrame,
-    human_labels: pd.DataFrame,
-    reviewed_labels: pd.DataFrame,
+    model_predictions: Frame[ModelPredictions],
+    selected_images: Frame[SelectedImages],
+    audit_frame: Frame[AuditFrame],
+    label_tasks: Frame[LabelTasks],
+    human_labels: Frame[HumanLabels],
+    reviewed_labels: Frame[ReviewedLabels],
     lake: dg.ResourceParam[LandingLake],
     policy: dg.ResourceParam[Policy],
 ) -> Made:
-    """Predictions that need no person: so few are wrong, and a certificate says how few."""
+    """Predictions accepted without a person, under a certificate that bounds their errors."""
     chosen = model_predictions, selected_images, audit_frame
     inputs = AcceptInputs(*chosen, label_tasks, human_labels, reviewed_labels)
     return materialized(auto_accept(round_context(context, lake, policy), inputs), lake)
 
 
-# The pool is of one: splits are drawn and versions numbered one after the other. Every table is
-# read for all finished rounds, of which earlier ones may lack some.
+# The pool has one slot: splits are drawn and versions numbered one after the other. Every table is
+# read for all finished rounds; earlier rounds may lack some.
 @tables_made(
     "training_set",
     "training_rounds",
@@ -68,7 +79,7 @@ def training_set(
     lake: dg.ResourceParam[LandingLake],
     policy: dg.ResourceParam[Policy],
 ) -> Made:
-    """Every label of every finished round or landed image, each in the split drawn for good."""
+    """Every label of every finished round and every imported label, with its permanent split."""
     return materialized(build_training_set(round_context(context, lake, policy)), lake)
 
 
@@ -81,15 +92,15 @@ def training_set(
 )
 def error_bars(
     context: dg.AssetExecutionContext,
-    training_set: pd.DataFrame,
+    training_set: Frame[TrainingSet],
     lake: dg.ResourceParam[LandingLake],
     policy: dg.ResourceParam[Policy],
 ) -> Made:
-    """How many labels are wrong, by origin and class, each with its interval."""
+    """The share of wrong labels by origin and class, with confidence intervals."""
     return materialized(measure_errors(round_context(context, lake, policy), training_set), lake)
 
 
-# The check of error_bars can keep it from being published.
+# The check of error_bars can block the publication.
 @tables_made(
     "dataset_version",
     group="release",
@@ -100,15 +111,15 @@ def error_bars(
 )
 def dataset_version(
     context: dg.AssetExecutionContext,
-    training_set: pd.DataFrame,
-    training_rounds: pd.DataFrame,
-    error_bars: pd.DataFrame,
+    training_set: Frame[TrainingSet],
+    training_rounds: Frame[TrainingRounds],
+    error_bars: Frame[ErrorBars],
     lake: dg.ResourceParam[LandingLake],
     policy: dg.ResourceParam[Policy],
     versions: dg.ResourceParam[VersionStore],
     pages: PagesResource,
 ) -> Made:
-    """The published version: a git tag, and files that anyone can ``dvc pull``."""
+    """The published version: a git tag, and files to fetch with ``dvc pull``."""
     round_ = round_context(context, lake, policy)
     found = publish(round_, training_set, training_rounds, error_bars, versions)
     links = pages.links(card=f"versions/{found.figures['version']}/card.html")

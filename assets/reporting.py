@@ -1,4 +1,4 @@
-"""The round in one row."""
+"""The report of a round."""
 
 import dagster as dg
 
@@ -10,7 +10,7 @@ from assets.metadata import materialized
 from resources.pages import PagesResource
 
 
-# A version that was overtaken has neither model nor evaluation, and a report.
+# A version that was replaced before training has a report, but no model and no evaluation.
 @tables_made(
     "round_report",
     group="reporting",
@@ -36,6 +36,6 @@ def round_report(
     policy: dg.ResourceParam[Policy],
     pages: PagesResource,
 ) -> Made:
-    """The round from arrivals to model, in one row of figures."""
+    """The figures of the round from arrivals to model, in one row."""
     found = report(round_context(context, lake, policy))
     return materialized(found, lake, pages.links(report=f"rounds/{context.partition_key}"))

@@ -1,4 +1,4 @@
-"""The images that annotations leave open, and what reviewers decide about them."""
+"""Review tasks for the images that annotations leave open, and the decided labels."""
 
 from collections.abc import Iterator, Sequence
 
@@ -13,10 +13,18 @@ from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.release_due import held_back, release_due
 from annotation_platform.pipeline.review import ReviewInputs, decide_reviews, request_reviews
 from annotation_platform.policy import Policy
+from annotation_platform.schema.tables import (
+    Conflicts,
+    ConsensusLabels,
+    Frame,
+    LabelIssues,
+    ReviewTasks,
+    SelectedImages,
+)
 from assets.jobs import merge_round, release_round
 from assets.making import Made, round_context, tables_made
 from assets.metadata import materialized
-from resources.causes import goes_on
+from resources.causes import record_further_work
 
 
 @tables_made(
@@ -28,16 +36,16 @@ from resources.causes import goes_on
 )
 def review_tasks(
     context: dg.AssetExecutionContext,
-    consensus_labels: pd.DataFrame,
-    conflicts: pd.DataFrame,
-    label_issues: pd.DataFrame,
-    selected_images: pd.DataFrame,
+    consensus_labels: Frame[ConsensusLabels],
+    conflicts: Frame[Conflicts],
+    label_issues: Frame[LabelIssues],
+    selected_images: Frame[SelectedImages],
     labeling: dg.ResourceParam[LabelingBackend],
     lake: dg.ResourceParam[LandingLake],
     models: dg.ResourceParam[ModelRegistry],
     policy: dg.ResourceParam[Policy],
 ) -> Made:
-    """The images whose annotations leave something open, put before a reviewer if policy says."""
+    """The images that need a decision, with their review tasks if the policy has reviewers."""
     inputs = ReviewInputs(consensus_labels, conflicts, label_issues, selected_images)
     round_ = round_context(context, lake, policy)
     return materialized(request_reviews(round_, inputs, labeling, models), lake)
@@ -53,21 +61,21 @@ def review_tasks(
 )
 def reviewed_labels(
     context: dg.AssetExecutionContext,
-    consensus_labels: pd.DataFrame,
-    review_tasks: pd.DataFrame,
+    consensus_labels: Frame[ConsensusLabels],
+    review_tasks: Frame[ReviewTasks],
     labeling: dg.ResourceParam[LabelingBackend],
     lake: dg.ResourceParam[LandingLake],
     policy: dg.ResourceParam[Policy],
 ) -> Iterator[dg.MaterializeResult[pd.DataFrame]]:
-    """The labels that count: undisputed, or decided by a reviewer, who is named, and why."""
+    """The labels that count: undisputed, or decided by a named reviewer with a reason."""
     round_ = round_context(context, lake, policy)
     is_merge = context.run.job_name == merge_round.name
-    stop = "release.gate is manual" if is_merge and policy.release.gate == "manual" else ""
-    if not stop:
+    reason = "release.gate is manual" if is_merge and policy.release.gate == "manual" else ""
+    if not reason:
         submitted = submitted_reviews(round_.round_id, labeling)
-        stop = _merge_ends(context, round_, review_tasks, submitted) if is_merge else ""
-    if stop:
-        context.log.info(f"{round_.round_id} is merged, and not released by this run: {stop}.")
+        reason = _merge_ends(context, round_, review_tasks, submitted) if is_merge else ""
+    if reason:
+        context.log.info(f"{round_.round_id} is merged, and not released by this run: {reason}.")
         return
     yield from materialized(decide_reviews(round_, consensus_labels, review_tasks, submitted), lake)
 
@@ -75,14 +83,14 @@ def reviewed_labels(
 def _merge_ends(
     context: dg.AssetExecutionContext,
     round_: RoundContext,
-    review_tasks: pd.DataFrame,
+    review_tasks: Frame[ReviewTasks],
     submitted: Sequence[Submission],
 ) -> str:
     """Return why a merge ends here; empty if it goes on to the release."""
     due = release_due(round_, review_tasks, submitted)
-    stop = due.waits_for or held_back(round_)
-    if not stop:
-        goes_on(
+    reason = due.waits_for or held_back(round_)
+    if not reason:
+        record_further_work(
             context.instance, context.run.run_id, release_round.name, round_.round_id, due.cause
         )
-    return stop
+    return reason

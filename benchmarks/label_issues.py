@@ -24,10 +24,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from annotation_platform.curation.classification_issues import class_issues
 from annotation_platform.curation.label_issues import (
     SAME,
     box_issues,
-    class_issues,
     measure_trust,
     mistake_risk,
 )

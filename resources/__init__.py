@@ -1,1 +1,1 @@
-"""The library's adapters, built from settings. Resources hold no logic."""
+"""Dagster resources: adapters of the library, built from settings, without logic."""

@@ -1,4 +1,4 @@
-"""Who is told when something goes wrong."""
+"""The channels of alerts."""
 
 from dataclasses import dataclass
 
@@ -10,14 +10,14 @@ from annotation_platform.monitoring.channels import MailChannel, SlackChannel, W
 
 @dataclass(frozen=True)
 class Alerting:
-    """The ways to somebody beside the log, and how long a round may stand still."""
+    """The alert channels in addition to the log, and the hours after which a round has stalled."""
 
     channels: tuple[Channel, ...]
     stalled_hours: float
 
 
 class AlertingResource(dg.ConfigurableResource[Alerting]):
-    """What is empty is not used."""
+    """The configuration of alert channels; an empty address disables its channel."""
 
     webhook: str = ""
     slack: str = ""
@@ -27,7 +27,7 @@ class AlertingResource(dg.ConfigurableResource[Alerting]):
     stalled_hours: float = 48.0
 
     def create_resource(self, context: dg.InitResourceContext) -> Alerting:
-        """Return the channels; nothing is connected yet."""
+        """Return the channels, without connecting."""
         channels: list[Channel] = []
         if self.webhook:
             channels.append(WebhookChannel(self.webhook))

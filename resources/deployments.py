@@ -1,4 +1,4 @@
-"""Which adapters a deployment uses, from its settings."""
+"""The resources of a deployment, built from its settings."""
 
 import dagster as dg
 from pydantic import SecretStr
@@ -24,7 +24,7 @@ _ALERT_SMTP = "ANNOTATION_ALERT_SMTP"
 
 
 def build_resources(settings: Settings) -> dict[str, object]:
-    """Return the resources of a deployment by the names that assets and sensors ask for."""
+    """Return the resources of a deployment, by the names that assets and sensors use."""
     lake = LakeResource(
         lake=settings.lake_url,
         landing=settings.landing_url,
@@ -44,7 +44,8 @@ def build_resources(settings: Settings) -> dict[str, object]:
         "policy": policy,
         "labeling": labeling_resource(settings),
         "looks": PollScheduleResource(
-            hints=str(settings.change_signals_path), poll_seconds=settings.labeling_poll_seconds
+            change_signals=str(settings.change_signals_path),
+            poll_seconds=settings.labeling_poll_seconds,
         ),
         "alerting": AlertingResource(
             webhook=_secret(_ALERT_WEBHOOK, settings.alert_webhook),
@@ -57,7 +58,7 @@ def build_resources(settings: Settings) -> dict[str, object]:
         "pages": PagesResource(url=settings.pages_url.rstrip("/")),
         "models": ModelRegistryResource(folder=str(settings.models_path)),
         "versions": VersionStoreResource(
-            # What is configured is shown to everybody, and there may be a token in an address.
+            # Dagster shows configuration to all users, and an address can hold a token.
             registry=dg.EnvVar(_REGISTRY)
             if is_address(settings.registry)
             else settings.registry_place,
@@ -69,8 +70,8 @@ def build_resources(settings: Settings) -> dict[str, object]:
 
 
 def _secret(variable: str, value: SecretStr) -> str:
-    """Return what names a secret: what is configured is shown to everybody.
+    """Return a reference to a secret, not its value: Dagster shows configuration to all users.
 
-    Without the variable the definitions load all the same; what needs it says so.
+    It is empty if the secret is not set: the definitions load without it.
     """
     return dg.EnvVar(variable) if value.get_secret_value() else ""

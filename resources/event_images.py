@@ -1,7 +1,7 @@
-"""Images in Dagster's stored events: small copies on the pages of assets, which outlive assets.
+"""Erasure of images from Dagster's stored events, which hold thumbnails of asset pages.
 
-``python -m resources.event_images`` reads ids of images from standard input, a line each, takes
-the images that show one of them out of every event, and prints how many events it changed.
+``python -m resources.event_images`` reads image ids from standard input, one per line, removes
+their thumbnails from every event, and prints the number of changed events.
 """
 
 import os
@@ -26,17 +26,17 @@ _TEXTS = (
     ("asset_keys", "last_materialization"),
     ("asset_check_executions", "evaluation_event"),
 )
-"""Tables of Dagster's database, and their columns, that hold events as JSON."""
+"""Tables and columns of Dagster's database that hold events as JSON."""
 _IMAGE = "%data:image/jpeg;base64,%"
 
 
 def clear_events(instance: dg.DagsterInstance, images: frozenset[str]) -> int:
-    """Take the images that show one of the images out of all events; return how many changed.
+    """Remove the thumbnails of these images from all events; return the number of changed events.
 
-    Without images it only asks whether runs are under way.
+    With no images it only checks that no run is under way.
 
     Raises:
-        NotReadyError: runs are under way, and could write what is taken away.
+        NotReadyError: a run is under way, and could write such thumbnails again.
     """
     running = instance.get_run_ids(filters=dg.RunsFilter(statuses=UNDER_WAY), limit=1)
     if running:
@@ -46,13 +46,13 @@ def clear_events(instance: dg.DagsterInstance, images: frozenset[str]) -> int:
         )
     storage: Any = instance.event_log_storage
     if not images or not hasattr(storage, "index_connection"):
-        # Without a database there are no events on disk.
+        # A storage without a database has no events on disk.
         return 0
     changed = 0
     shards: list[Callable[[], AbstractContextManager[sa.Connection]]] = [storage.index_connection]
     in_files = hasattr(storage, "path_for_shard")
     if in_files:
-        # There each run has a file of its own, beside the one that all share.
+        # SQLite storage has a file for each run, in addition to the shared index.
         shards += [partial(storage.run_connection, run_id) for run_id in instance.get_run_ids()]
     for connect in shards:
         with connect() as connection:
@@ -65,33 +65,33 @@ def clear_events(instance: dg.DagsterInstance, images: frozenset[str]) -> int:
 
 
 def _clear_shard(connection: sa.Connection, images: frozenset[str]) -> int:
-    there = set(sa.inspect(connection).get_table_names())
+    existing = set(sa.inspect(connection).get_table_names())
     changed = 0
     for table_name, name in _TEXTS:
-        if table_name not in there:
+        if table_name not in existing:
             continue
         table = sa.Table(table_name, sa.MetaData(), autoload_with=connection)
         column = table.c[name]
         for row_id, text in connection.execute(
             sa.select(table.c.id, column).where(column.like(_IMAGE))
         ).fetchall():
-            kept = without_images(text, images)
-            if kept != text:
-                update = table.update().where(table.c.id == row_id).values({name: kept})
+            cleared = without_images(text, images)
+            if cleared != text:
+                update = table.update().where(table.c.id == row_id).values({name: cleared})
                 connection.execute(update)
                 changed += 1
     return changed
 
 
 def _compact(database: str) -> None:
-    """Write an SQLite file anew: what was taken out of it is in pages that are free, until then."""
+    """Rewrite an SQLite file: until then, deleted contents remain in its free pages."""
     with closing(sqlite3.connect(database, timeout=60)) as connection:
         connection.execute("VACUUM")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def main() -> int:
-    """Clear the instance of this home, if there is one."""
+    """Clear the events of this home's Dagster instance, if there is one."""
     images = frozenset(sys.stdin.read().split())
     home = Path(os.environ.get("DAGSTER_HOME") or read_settings().home_path / "dagster")
     if not home.is_dir():

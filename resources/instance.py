@@ -16,17 +16,17 @@ _IN_A_PROCESS = [
     dg.DagsterRunStatus.CANCELING,
 ]
 UNDER_WAY = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.QUEUED, *_IN_A_PROCESS]
-"""The states of a run that may still do something."""
+"""The states of a run that is not finished."""
 
 _DATABASES = ["history", "schedules"]
 
 
 def upgrade_storage(instance: dg.DagsterInstance, *, now: datetime) -> Path | None:
-    """Bring Dagster's tables to the form this Dagster knows, having copied older ones.
+    """Migrate Dagster's tables to the schema of this Dagster version, after a backup.
 
     Returns:
-        The copy, in ``backups`` of the instance's folder; None where nothing had to be changed, or
-        the tables are in a server's database, of which copies are its owner's to make.
+        The backup, in ``backups`` of the instance's folder; None if no change was needed, or if
+        the tables are in a database server, whose owner makes the backups.
 
     Raises:
         SettingsError: a newer Dagster wrote the tables; nothing was changed.
@@ -40,7 +40,7 @@ def upgrade_storage(instance: dg.DagsterInstance, *, now: datetime) -> Path | No
     except CommandError as error:
         shutil.rmtree(copy or "", ignore_errors=True)
         raise SettingsError(
-            f"{instance.root_directory}: its tables were written by another Dagster than "
+            f"{instance.root_directory}: its tables were written by another Dagster version than "
             f"{dg.__version__} ({error}). Nothing was changed: install the version that wrote "
             "them, or set ANNOTATION_HOME to another folder."
         ) from error
@@ -48,11 +48,11 @@ def upgrade_storage(instance: dg.DagsterInstance, *, now: datetime) -> Path | No
 
 
 def end_dead_runs(instance: dg.DagsterInstance) -> int:
-    """Report as failed the runs that nobody runs any more, and return how many there were.
+    """Report runs whose process has ended as failed, and return their number.
 
-    To be called while no server is up. A run lives in a child of the servers, so one that is
-    still under way by the books was killed with them. Dagster's default launcher cannot notice
-    that: such a run would hold its pool, and whatever waits for it, for ever.
+    It may be called only while no server is up. Runs are child processes of the servers, so a run
+    that is recorded as under way was killed with them. Dagster's default launcher cannot detect
+    that: the run would hold its pool forever, and block every run that waits for it.
     """
     records = instance.get_run_records(dg.RunsFilter(statuses=_IN_A_PROCESS))
     for record in records:
@@ -75,9 +75,9 @@ def _copy(folder: Path, now: datetime) -> Path | None:
 if __name__ == "__main__":
     with dg.DagsterInstance.get() as own:
         try:
-            kept = upgrade_storage(own, now=datetime.now(UTC))
+            backup = upgrade_storage(own, now=datetime.now(UTC))
         except AnnotationPlatformError as error:
             sys.exit(str(error))
-        if kept:
-            print(f"Dagster's tables were brought up to date; as they were, they are in {kept}.")
+        if backup:
+            print(f"Dagster's tables were migrated; the backup of the old tables is in {backup}.")
         end_dead_runs(own)

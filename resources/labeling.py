@@ -1,4 +1,4 @@
-"""Where people annotate, and how often their annotations are looked at."""
+"""The labelling back end, and the schedule on which it is polled."""
 
 from pathlib import Path
 
@@ -11,21 +11,21 @@ from annotation_platform.settings import Settings
 
 
 class PollScheduleResource(dg.ConfigurableResource[PollSchedule]):
-    """How often people's answers are looked at: an interval, and a file of hints that cuts it."""
+    """The poll schedule of the back end: an interval that a file of change signals cuts short."""
 
-    hints: str
+    change_signals: str
     poll_seconds: float
 
     def create_resource(self, context: dg.InitResourceContext) -> PollSchedule:
-        """Return the interval and the hints."""
-        return PollSchedule(ChangeSignals(Path(self.hints)), self.poll_seconds)
+        """Return the interval and the change signals."""
+        return PollSchedule(ChangeSignals(Path(self.change_signals)), self.poll_seconds)
 
 
 def labeling_resource(settings: Settings) -> dg.ResourceDefinition:
-    """Return the back end that a deployment's settings name, shared with others by policy.
+    """Return the back end that the settings name; by policy it shares tasks with other back ends.
 
-    It has no configuration: a launch can change neither the address nor the token, and neither
-    is shown. Where something is missing, such as a token, what needs the back end says so.
+    It has no configuration, so a launch can change neither the address nor the token, and neither
+    is shown. A missing setting, such as a token, raises an error when the back end is used.
 
     Raises:
         SettingsError: no back end has the name.
@@ -33,8 +33,8 @@ def labeling_resource(settings: Settings) -> dg.ResourceDefinition:
     check_backend(settings.labeling)
 
     def make(context: dg.InitResourceContext) -> LabelingBackend:
-        parts = context.resources
-        return labeling_of(settings, parts.lake.store, parts.policy)
+        resources = context.resources
+        return labeling_of(settings, resources.lake.store, resources.policy)
 
     return dg.ResourceDefinition(
         make,

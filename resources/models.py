@@ -8,7 +8,7 @@ from annotation_platform.models.registry import ModelRegistry
 
 
 class ModelRegistryResource(dg.ConfigurableResource[ModelRegistry]):
-    """A folder of weights by digest."""
+    """The folder of the model registry, with weights by digest."""
 
     folder: str
 

@@ -1,4 +1,4 @@
-"""Where dataset versions are published."""
+"""The store that dataset versions are published to."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ class VersionStoreResource(dg.ConfigurableResource[VersionStore]):
     mirrors: str  # folder
 
     def create_resource(self, context: dg.InitResourceContext) -> VersionStore:
-        """Return the places; nothing is opened yet."""
+        """Return the store, without opening it."""
         return VersionStore(
             self.registry, self.remote_url, Path(self.source_root), Path(self.mirrors)
         )

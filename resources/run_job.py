@@ -1,7 +1,7 @@
 """One Dagster job, run to its end: ``python -m resources.run_job JOB [ROUND]``.
 
 ``annotation_platform.servers.jobs.run_job`` starts it. The run is recorded in the Dagster instance
-of this home, so sensors and the UI see it like a run that the UI launched.
+of this home, so sensors and the UI treat it like a run launched in the UI.
 """
 
 import os
@@ -26,9 +26,9 @@ def run_job(name: str, round_id: str, instance: dg.DagsterInstance, settings: Se
 
     Args:
         name: the job, such as ``merge_round``.
-        round_id: the round; empty for a job that has no rounds.
-        instance: where the run is recorded.
-        settings: the deployment.
+        round_id: the round; empty for a job without partitions.
+        instance: records the run.
+        settings: of the deployment.
 
     Raises:
         NotReadyError: the round does not exist, another run of it is under way, or a check failed.
@@ -49,7 +49,7 @@ def run_job(name: str, round_id: str, instance: dg.DagsterInstance, settings: Se
 def _prepare_round(round_id: str, instance: dg.DagsterInstance, settings: Settings) -> None:
     if round_id not in lake_of(settings).manifests.rounds():
         raise NotReadyError(
-            f"{round_id}: there is no such round. `annotation-platform status` lists the rounds."
+            f"{round_id} does not exist. `annotation-platform status` lists the rounds."
         )
     filters = dg.RunsFilter(tags={PARTITION: round_id}, statuses=UNDER_WAY)
     for record in instance.get_run_records(filters, limit=1):

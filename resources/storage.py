@@ -1,4 +1,4 @@
-"""The lake, the policy and the IO manager that keeps tables in the lake."""
+"""The lake, the policy, and the IO manager that stores tables in the lake."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,17 +20,17 @@ _STARTERS = (
     ("dagster/sensor_name", "sensor "),
     ("dagster/schedule_name", "schedule "),
 )
-"""The tags by which Dagster says who started a run, and what comes before their value."""
+"""The tags in which Dagster records who started a run, each with a prefix for its value."""
 
 _PARTITION = "dagster/partition"
 _REASON = "annotation/reason"
-"""The tag in which whoever starts a run can say why."""
+"""The tag in which a user can give the reason of a run."""
 
 
 class LakeResource(dg.ConfigurableResource[LandingLake]):
-    """The lake and the landing zone it takes images from; each a folder, or a prefix in S3.
+    """The lake and its landing zone; each is a folder, or a prefix in S3.
 
-    Endpoint, region and account come from AWS's own variables.
+    Endpoint, region and account come from AWS's environment variables.
     """
 
     lake: str
@@ -42,8 +42,8 @@ class LakeResource(dg.ConfigurableResource[LandingLake]):
     runner: str = ""
 
     def create_resource(self, context: dg.InitResourceContext) -> LandingLake:
-        """Return the lake; nothing is connected yet."""
-        needs_s3 = any(is_s3(place) for place in (self.lake, self.landing, self.shown))
+        """Return the lake, without connecting."""
+        needs_s3 = any(is_s3(url) for url in (self.lake, self.landing, self.shown))
         client = _s3_client() if needs_s3 else None
         by = _actor(context.run) if context.run else None
         return open_lake(
@@ -54,7 +54,7 @@ class LakeResource(dg.ConfigurableResource[LandingLake]):
             shown=self.shown,
             client=client,
             usage=LakeUsage(
-                # Sensors poll every few seconds; their cursors record what they see.
+                # Sensors poll every few seconds; their cursors record what they read.
                 audit=AuditLog(Path(self.audit), by) if by else None,
                 runner=self.runner,
                 held=_held_of_run(context.run.run_id) if context.run else None,
@@ -64,12 +64,12 @@ class LakeResource(dg.ConfigurableResource[LandingLake]):
 
 @lru_cache(maxsize=4)
 def _held_of_run(run_id: str) -> dict[str, bytes]:  # noqa: ARG001
-    """Return the objects that a run has read: its lake is made for each resource that needs it."""
+    """Return the objects that a run has read, shared by all lakes built for the run."""
     return {}
 
 
 def _s3_client() -> Any:
-    # Imported late: it takes a second, in every process that Dagster starts.
+    # Imported late: the import takes a second in every process that Dagster starts.
     from dagster_aws.s3 import S3Resource
 
     return S3Resource(max_attempts=8).get_client()
@@ -77,9 +77,9 @@ def _s3_client() -> Any:
 
 @dataclass(frozen=True)
 class _Actor:
-    """Says who uses the lake and why: a run, by whom it was started, and the asset being made.
+    """The actor of the audit log: who started the run, why, and the asset being materialised.
 
-    A step that makes several tables is named as the first of them.
+    A step that makes several tables has the name of the first of them.
     """
 
     author: str
@@ -87,16 +87,16 @@ class _Actor:
     run_id: str
 
     def __call__(self) -> dict[str, str]:
-        said = {"author": self.author, "reason": self.reason, "run": self.run_id}
+        actor = {"author": self.author, "reason": self.reason, "run": self.run_id}
         try:
             step = dg.AssetExecutionContext.get().op_execution_context.op.name
         except dg.DagsterInvariantViolationError:
-            return said
-        return {**said, "asset": step}
+            return actor
+        return {**actor, "asset": step}
 
 
 def _actor(run: dg.DagsterRun) -> _Actor:
-    """Return who started a run: a user whom Dagster knows, a sensor, a schedule, or somebody."""
+    """Return who started a run: a user known to Dagster, a sensor, a schedule, or ``dagster``."""
     named = [(tag, name) for tag, name in _STARTERS if tag in run.tags]
     author = "".join(f"{name}{run.tags[tag]}" for tag, name in named[:1]) or "dagster"
     partition = run.tags.get(_PARTITION, "")
@@ -111,12 +111,12 @@ class LandingEventsResource(dg.ConfigurableResource[LandingEvents]):
     landing: str
 
     def create_resource(self, context: dg.InitResourceContext) -> LandingEvents:
-        """Return the queue; nothing is connected yet."""
+        """Return the queue, without connecting."""
         return LandingEvents(self.url, self.landing)
 
 
 class PolicyResource(dg.ConfigurableResource[Policy]):
-    """The policy, read anew for each run: an edit of ``params.yaml`` needs no restart."""
+    """The policy, read again for each run: an edit of ``params.yaml`` needs no restart."""
 
     path: str
 
@@ -126,17 +126,17 @@ class PolicyResource(dg.ConfigurableResource[Policy]):
 
 
 class TableIOManager(dg.ConfigurableIOManager):
-    """Keeps each asset's table as Parquet in the lake, one file a round, checked both ways."""
+    """Stores each asset's table as Parquet in the lake, one file per round, checked both ways."""
 
     lake: dg.ResourceDependency[LandingLake]
 
     def handle_output(self, context: dg.OutputContext, obj: pd.DataFrame) -> None:
-        """Write the round's table and note its digest."""
+        """Write the round's table, and record its digest."""
         digest = self.lake.tables.write(
             table_named(context.asset_key.path[-1]), context.partition_key, obj
         )
         context.add_output_metadata({"rows": len(obj), "table_digest": digest[:16]})
 
     def load_input(self, context: dg.InputContext) -> pd.DataFrame:
-        """Return the round's table; NotReadyError if it was not materialised yet."""
+        """Return the round's table; NotReadyError if it is not materialised yet."""
         return self.lake.tables.read(table_named(context.asset_key.path[-1]), context.partition_key)

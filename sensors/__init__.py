@@ -1,5 +1,5 @@
-"""What watches the world and asks for runs. A tick reads; only a round's manifest it may write.
+"""Sensors and schedules that request runs. A tick only reads, except for a new round's manifest.
 
-Each sensor looks at the state of the lake, not at events: whatever was missed, asked for twice or
-broken off is put right by the next tick. ``sensors/attempts.py`` keeps a cause from running twice.
+Each sensor compares states of the lake and does not rely on events: the next tick recovers from
+missed, repeated and interrupted runs. ``sensors/attempts.py`` prevents a second run for a cause.
 """

@@ -1,4 +1,4 @@
-"""Whether a run is due for a cause: not while one is under way, not again after success."""
+"""Whether a run is due for a cause: not while one is under way, and not after a success."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ _LONGEST_PAUSE_SECONDS = 900.0
 
 @dataclass(frozen=True)
 class Attempt:
-    """A run to ask for, or the sentence that says why there is none."""
+    """A run to request, or a sentence with the reason why there is none."""
 
     request: dg.RunRequest | None
     waits_for: str
@@ -25,12 +25,11 @@ class Attempt:
 def next_attempt(instance: dg.DagsterInstance, job_name: str, round_id: str, cause: str) -> Attempt:
     """Return the run of ``job_name`` that the cause makes due for a round, if any.
 
-    The cause is a text that changes with what makes it due. It is done when the round's newest run
-    of the job was for it and succeeded: a state that comes back after another one is a change
-    too. A failed run is tried again after a pause of 15 s that doubles up to 15 minutes; a
-    cancelled one is not.
-    Dagster never runs a key twice, not even after a failure, so the key ends in the number of
-    the attempt.
+    The cause is a text that changes with the state that makes the run due. It is done when the
+    round's newest run of the job had this cause and succeeded: a state that returns after another
+    one is a new change. A failed run is repeated after a pause of 15 s that doubles up to 15
+    minutes; a cancelled run is not repeated. Dagster never runs a key twice, not even after a
+    failure, so the key ends in the number of the attempt.
     """
     tag = cause_tag(round_id, cause)
     newest = _newest(instance, job_name, round_id)
@@ -44,24 +43,24 @@ def next_attempt(instance: dg.DagsterInstance, job_name: str, round_id: str, cau
     own = run.job_name == job_name
     if run.tags.get(CAUSE if own else GOES_ON_FOR) != tag:
         return due
-    # Where a run that went on to another job's work ended says nothing against its own.
+    # A run that continued with another job's work has finished its own, whatever its end.
     if run.is_success or (own and GOES_ON_TO in run.tags):
         return Attempt(None, f"{round_id}: done.", done=True)
     if run.status == dg.DagsterRunStatus.CANCELED:
-        return Attempt(None, f"{round_id}: {job_name} was cancelled; launch it by hand.")
-    tried = max(attempts, 1)  # by a run that went on to it, at least
+        return Attempt(None, f"{round_id}: {job_name} was cancelled; launch it manually.")
+    tried = max(attempts, 1)  # a run that continued with this job is an attempt too
     left = _pause_left(newest, tried)
     if left > 0:
-        failed = f"attempt {tried} of {job_name} failed, again in {left:.0f} s"
+        failed = f"attempt {tried} of {job_name} failed, next attempt in {left:.0f} s"
         return Attempt(None, f"{round_id}: {failed}.")
     return due
 
 
 def unless_by_hand(instance: dg.DagsterInstance, attempt: Attempt, gate: str, name: str) -> Attempt:
-    """Return an attempt, or why there is none where policy leaves the launch to people.
+    """Return an attempt, or the reason why there is none if the gate of the policy is manual.
 
-    ``name`` is the gate's in params.yaml. What somebody launched and succeeded is done: whether it
-    is due again is for them to say.
+    ``name`` is that of the gate in params.yaml. After a successful manual run the work is done,
+    until it is launched manually again.
     """
     request = attempt.request
     if gate == "auto" or request is None:
@@ -71,33 +70,33 @@ def unless_by_hand(instance: dg.DagsterInstance, attempt: Attempt, gate: str, na
     run = newest.dagster_run if newest is not None else None
     if run is not None and run.status in UNDER_WAY:
         return Attempt(None, f"{round_id}: {job_name} is under way.")
-    # One with a cause was the sensor's own, for something else.
+    # A run with a cause was requested by the sensor, for another state.
     if run is not None and run.is_success and CAUSE not in run.tags:
-        return Attempt(None, f"{round_id}: done by hand.", done=True)
-    return Attempt(None, f"{round_id}: {job_name} is for somebody to launch ({name} is manual).")
+        return Attempt(None, f"{round_id}: done manually.", done=True)
+    return Attempt(None, f"{round_id}: {job_name} must be launched manually ({name} is manual).")
 
 
 def rounds_under_way(instance: dg.DagsterInstance, job_name: str) -> set[str]:
-    """Return the rounds for which a run of the job waits or works."""
+    """Return the rounds for which a run of the job is queued or under way."""
     runs = instance.get_runs(dg.RunsFilter(job_name=job_name, statuses=UNDER_WAY))
     return {run.tags[PARTITION] for run in runs if PARTITION in run.tags}
 
 
 def _newest(instance: dg.DagsterInstance, job_name: str, round_id: str) -> dg.RunRecord | None:
-    """Return the newest run for a round that was of the job, or went on to its work."""
+    """Return the newest run for a round that was of the job, or continued with its work."""
     round_tag = {PARTITION: round_id}
     own = dg.RunsFilter(job_name=job_name, tags=round_tag)
-    gone_on = dg.RunsFilter(tags={**round_tag, GOES_ON_TO: job_name})
+    continued = dg.RunsFilter(tags={**round_tag, GOES_ON_TO: job_name})
     found = [
         record
-        for filters in (own, gone_on)
+        for filters in (own, continued)
         for record in instance.get_run_records(filters, limit=1)
     ]
     return max(found, key=lambda record: record.storage_id, default=None)
 
 
 def _attempts(instance: dg.DagsterInstance, job_name: str, tag: str) -> int:
-    """Return how often a job was asked for, for a cause; a run that went on to it was not."""
+    """Return how often a job was requested for a cause, without runs that continued with it."""
     filters = dg.RunsFilter(job_name=job_name, tags={CAUSE: tag})
     for record in instance.get_run_records(filters, limit=1):
         return int(record.dagster_run.tags.get(_RUN_KEY, ":1").rsplit(":", 1)[1])

@@ -1,7 +1,7 @@
-"""People's answers: a round is merged once every place holds one, and again when one is edited.
+"""Annotations: a round is merged once every assignment has one, and again after an edit.
 
-Where answers are asked for until they agree, further ones are asked for in between. A round in
-which all images landed with labels asks nobody: it is merged at once.
+If annotators do not agree, further annotations are requested before the merge. A round in which
+all images have imported labels has no tasks and is merged at once.
 """
 
 import json
@@ -28,7 +28,7 @@ from sensors.ticks import not_due, tick_result
     jobs=[jobs.merge_round, jobs.ask_again],
     minimum_interval_seconds=3,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Merges a round once its answers are complete, and again when one is edited.",
+    description="Merges a round once its annotations are complete, and again after an edit.",
 )
 def labeling_complete_sensor(
     context: dg.SensorEvaluationContext,
@@ -37,28 +37,28 @@ def labeling_complete_sensor(
     policy: dg.ResourceParam[Policy],
     looks: dg.ResourceParam[PollSchedule],
 ) -> dg.SensorResult | dg.SkipReason:
-    """Merge a round once its answers are complete, and again when one of them is edited.
+    """Merge a round once its annotations are complete, and again when one of them is edited.
 
-    Rounds still open are looked at whenever a look is due, merged ones in turn, one a look. The
-    cursor keeps the stamp of each round that needs no further look as it stands, and why.
+    Each poll checks all open rounds, and one of the merged rounds in turn. The cursor stores, for
+    each round that needs no further check, its change token and the reason.
     """
     seen: dict[str, Any] = json.loads(context.cursor) if context.cursor else {}
     now = datetime.now(UTC)
-    if too_soon := not_due(looks, seen.get("looked_at"), now):
+    if too_soon := not_due(looks, seen.get("polled_at"), now):
         return too_soon
-    asked = lake.tables.rounds(LabelTasks)
-    merged = [key for key in asked if lake.tables.exists(ConsensusLabels, key)]
-    turn, stamps = int(seen.get("turn", 0)) + 1, dict(seen.get("stamps", {}))
-    looked_at = [key for key in asked if key not in merged and _NO_TASKS not in stamps.get(key, ())]
+    started = lake.tables.rounds(LabelTasks)
+    merged = [key for key in started if lake.tables.exists(ConsensusLabels, key)]
+    turn, tokens = int(seen.get("turn", 0)) + 1, dict(seen.get("change_tokens", {}))
+    polled = [key for key in started if key not in merged and _NO_TASKS not in tokens.get(key, ())]
     if merged:
-        looked_at.append(merged[turn % len(merged)])
+        polled.append(merged[turn % len(merged)])
     attempts = []
-    for key in looked_at:
+    for key in polled:
         try:
-            attempts.append(_look(context.instance, key, labeling, lake, policy, stamps))
+            attempts.append(_poll(context.instance, key, labeling, lake, policy, tokens))
         except LabelingError as error:
             attempts.append(Attempt(None, f"{key}: {error}"))
-    cursor = {"turn": turn, "stamps": stamps, "looked_at": now.isoformat()}
+    cursor = {"turn": turn, "change_tokens": tokens, "polled_at": now.isoformat()}
     return tick_result(attempts, idle=f"{len(merged)} rounds are merged.", cursor=cursor)
 
 
@@ -66,54 +66,54 @@ _NO_TASKS = "no tasks"
 _DONE = ": done."
 
 
-def _look(
+def _poll(
     instance: dg.DagsterInstance,
     round_id: str,
     labeling: LabelingBackend,
     lake: Lake,
     policy: Policy,
-    stamps: dict[str, list[str]],
+    tokens: dict[str, list[str]],
 ) -> Attempt:
-    """Return what is due for a round; ``stamps`` learns of rounds that need no further look."""
+    """Return the run that is due for a round; record its token if it needs no further check."""
     tasks = lake.tables.read(LabelTasks, round_id)
     if tasks.empty:
-        return _look_unasked(instance, round_id, lake, stamps)
+        return _poll_without_tasks(instance, round_id, lake, tokens)
     now = datetime.now(UTC)
     state = RoundRecord(lake.store, round_id).state
     late = state == "open" and deadline_passed(round_id, lake, policy.labeling, now=now)
-    circumstances = f"{len(tasks)} places {state}{' late' * late} {policy.digest[:8]}"
-    stamp = f"{labeling.change_token(round_id)} {circumstances}"
-    known, sentence = stamps.get(round_id, ["", ""])
-    if known == stamp:
+    situation = f"{len(tasks)} assignments {state}{' late' * late} {policy.digest[:8]}"
+    token = f"{labeling.change_token(round_id)} {situation}"
+    known, sentence = tokens.get(round_id, ["", ""])
+    if known == token:
         return Attempt(None, sentence, done=sentence.endswith(_DONE))
-    held = labeling.progress(round_id)
-    places = tasks.groupby(["task_id", "stands_for"]).ngroups
-    # Only a full look tells more; it reads every answer.
-    is_whole = held.tasks is None or held.tasks >= len(tasks)
-    if held.annotations < places and is_whole and state == "open" and not late:
-        return Attempt(None, f"{round_id}: {held.annotations} of {places} answers.")
+    submitted = labeling.progress(round_id)
+    needed = tasks.groupby([LabelTasks.task_id, LabelTasks.stands_for]).ngroups
+    # The full progress reads every annotation, so it is computed only if it can decide.
+    is_whole = submitted.tasks is None or submitted.tasks >= len(tasks)
+    if submitted.annotations < needed and is_whole and state == "open" and not late:
+        return Attempt(None, f"{round_id}: {submitted.annotations} of {needed} annotations.")
     progress = round_progress(round_id, tasks, labeling, lake, policy, now=now)
     if progress.mergeable:
         attempt = next_attempt(instance, "merge_round", round_id, progress.digest)
         if attempt.done:
-            stamps[round_id] = [stamp, f"{round_id}{_DONE}"]
+            tokens[round_id] = [token, f"{round_id}{_DONE}"]
         return attempt
     if progress.asks_again:
-        # Each asking writes the table anew.
+        # Each request changes the table, and with it the cause.
         cause = f"{progress.count.digest} {lake.tables.digest(LabelTasks, round_id)}"
         return next_attempt(instance, "ask_again", round_id, cause)
     sentence = f"{round_id}: {progress.sentence}"
-    stamps[round_id] = [stamp, sentence]
+    tokens[round_id] = [token, sentence]
     return Attempt(None, sentence)
 
 
-def _look_unasked(
-    instance: dg.DagsterInstance, round_id: str, lake: Lake, stamps: dict[str, list[str]]
+def _poll_without_tasks(
+    instance: dg.DagsterInstance, round_id: str, lake: Lake, tokens: dict[str, list[str]]
 ) -> Attempt:
-    """Return what is due for a round without tasks: a merge if its images landed with labels."""
+    """Return the run that is due for a round without tasks: a merge if it has imported labels."""
     if usable_imports(lake.tables, [round_id]).empty:
-        stamps[round_id] = [_NO_TASKS, ""]
-        return Attempt(None, f"{round_id}: nothing new to label.", done=True)
+        tokens[round_id] = [_NO_TASKS, ""]
+        return Attempt(None, f"{round_id}: no new image to annotate.", done=True)
     if lake.tables.exists(ConsensusLabels, round_id):
         return Attempt(None, f"{round_id}: done.", done=True)
     cause = lake.tables.digest(ImportedLabels, round_id)

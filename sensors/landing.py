@@ -1,4 +1,4 @@
-"""New images: one round, one fixed manifest, one run."""
+"""New images: each round has one fixed manifest and one run."""
 
 import json
 from datetime import UTC, datetime
@@ -17,8 +17,8 @@ from sensors.attempts import Attempt, next_attempt, unless_by_hand
 from sensors.ticks import tick_result
 
 _HELD = (
-    "{} is held: its images are not like those that are known. Look at batch_drift, then "
-    "materialise selected_images and label_tasks to ask all the same."
+    "{} is held: its images differ from the known ones. Check batch_drift; to annotate the round, "
+    "materialise selected_images and label_tasks."
 )
 
 
@@ -26,7 +26,7 @@ _HELD = (
     job_name="start_round",
     minimum_interval_seconds=3,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Forms a round from what has landed and starts it.",
+    description="Forms a round from the arrivals and starts it.",
 )
 def new_images_sensor(
     context: dg.SensorEvaluationContext,
@@ -34,7 +34,7 @@ def new_images_sensor(
     landing_events: dg.ResourceParam[LandingEvents],
     policy: dg.ResourceParam[Policy],
 ) -> dg.SensorResult | dg.SkipReason:
-    """Form a round from what has landed and start it; start again what was broken off."""
+    """Form a round from the arrivals and start it; start interrupted rounds again."""
     list_at = json.loads(context.cursor).get("list_at") if context.cursor else None
     try:
         watched = watch_landing_zone(
@@ -52,7 +52,7 @@ def new_images_sensor(
     known = set(rounds.get_partition_keys(dynamic_partitions_store=context.instance))
     additions = [key for key in manifests if key not in known]
     held = [key for key in held_rounds(lake.tables, policy.drift.gate) if key in waiting]
-    # Rounds start in order: what a later one may hold depends on what the earlier ones hold.
+    # Rounds start in order: the contents of a round depend on those of earlier rounds.
     due = [key for key in waiting if key not in held][:1]
     attempts = [Attempt(None, _HELD.format(key)) for key in held]
     attempts += [

@@ -1,4 +1,4 @@
-"""What a tick returns."""
+"""The results of sensor ticks."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -11,14 +11,14 @@ from assets.partitions import rounds
 from sensors.attempts import Attempt
 
 
-def not_due(looks: PollSchedule, looked_at: str | None, now: datetime) -> dg.SkipReason | None:
-    """Return why people's answers are not looked at now, from the cursor's time of the last look.
+def not_due(schedule: PollSchedule, polled_at: str | None, now: datetime) -> dg.SkipReason | None:
+    """Return why the back end is not polled now, or None if a poll is due.
 
-    None if a look is due.
+    ``polled_at`` is the time of the last poll in the cursor.
     """
-    if looks.due(now, datetime.fromisoformat(looked_at) if looked_at else None):
+    if schedule.due(now, datetime.fromisoformat(polled_at) if polled_at else None):
         return None
-    return dg.SkipReason(f"Looked at {looked_at}; nobody has hinted at anything new since.")
+    return dg.SkipReason(f"Polled at {polled_at}; no change signal since then.")
 
 
 def tick_result(
@@ -28,9 +28,9 @@ def tick_result(
     cursor: Mapping[str, object],
     new_partitions: Sequence[str] = (),
 ) -> dg.SensorResult | dg.SkipReason:
-    """Return the runs that are due, with the partitions they need; else why there are none.
+    """Return the runs that are due, with the partitions they need; else the reasons to skip.
 
-    The cursor says what the tick saw: people can read it, and a lost one does no harm.
+    The cursor records the observed state in readable form; a lost cursor does no harm.
     """
     requests = [attempt.request for attempt in attempts if attempt.request is not None]
     partitions = [rounds.build_add_request(list(new_partitions))] if new_partitions else []

@@ -1,4 +1,4 @@
-"""What is looked after by the clock."""
+"""Schedules of maintenance jobs."""
 
 import dagster as dg
 
@@ -9,5 +9,5 @@ verify_weekly = dg.ScheduleDefinition(
     job=jobs.verify_versions,
     cron_schedule="17 3 * * 0",
     default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Reads every version in the remote on Sundays; who pays for that turns it off.",
+    description="Reads every version in the remote on Sundays; turn it off if egress is charged.",
 )

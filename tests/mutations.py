@@ -76,8 +76,8 @@ DEFECTS = [
     Defect(
         "Splits are drawn again in every round, so images leave the test split.",
         "annotation_platform/curation/training_set.py",
-        'known = tables.read_all("splits")',
-        'known = tables.read_rounds("splits", [round_id])',
+        "known = tables.read_all(Splits)",
+        "known = tables.read_rounds(Splits, [round_id])",
         ("tests/core/curation/test_training_set.py",),
     ),
     # Annotations
@@ -265,8 +265,8 @@ DEFECTS = [
     Defect(
         "Labels are accepted without a certificate.",
         "annotation_platform/curation/auto_accept.py",
-        "if not reason and certified.stage is not None and certified.threshold is not None:",
-        "if certified.stage is not None and certified.threshold is not None:",
+        "if reason or certified.stage is None or certified.threshold is None:",
+        "if certified.stage is None or certified.threshold is None:",
         ("tests/core/curation/test_auto_accept.py",),
     ),
     # Sensors
@@ -287,12 +287,16 @@ DEFECTS = [
     # The wiring of assets and checks
     Defect(
         "Reviewers are shown images without masks.",
-        "assets/review.py",
-        "images=ShownImages(lake, policy.masking, ClassCoverage(models, policy)),",
-        "images=ShownImages(\n"
-        "    lake,\n"
-        '    policy.masking.model_copy(update={"classes": []}),\n'
-        "    ClassCoverage(models, policy),\n"
+        "annotation_platform/pipeline/review.py",
+        "images=shown_images(context, models),",
+        "images=shown_images(\n"
+        '    __import__("dataclasses").replace(\n'
+        "        context,\n"
+        "        policy=context.policy.model_copy(update={\n"
+        '            "masking": context.policy.masking.model_copy(update={"classes": []})\n'
+        "        }),\n"
+        "    ),\n"
+        "    models,\n"
         "),",
         (
             "tests/pipeline/test_masking.py::test_a_round_with_masks_shows_copies_and_proposes_nothing_that_is_masked",
@@ -300,67 +304,67 @@ DEFECTS = [
     ),
     Defect(
         "Training ignores missed_by_model.",
-        "assets/training.py",
+        "annotation_platform/pipeline/train.py",
         "weights=image_weights(missed),",
         "weights=image_weights(missed.iloc[:0]),",
         ("tests/pipeline/test_learning_loop.py",),
     ),
     Defect(
         "The consensus ignores the policy's IoU threshold.",
-        "assets/consensus.py",
-        "iou_threshold=policy.consensus.iou_threshold,",
+        "annotation_platform/pipeline/resolve.py",
+        "iou_threshold=policy.iou_threshold,",
         "iou_threshold=0.5,",
         ("tests/pipeline/test_rounds.py::test_running_a_job_again_changes_nothing",),
     ),
     Defect(
         "The consensus does not learn how good each annotator is.",
-        "assets/consensus.py",
-        "quality=annotator_quality,",
-        "quality=None,",
+        "annotation_platform/pipeline/resolve.py",
+        "annotator_quality,\niou_threshold=policy.iou_threshold,",
+        "annotator_quality.iloc[:0],\niou_threshold=policy.iou_threshold,",
         ("tests/pipeline/test_rounds.py::test_running_a_job_again_changes_nothing",),
     ),
     Defect(
         "Cleaning does not see the images of earlier rounds, so repeats are accepted again.",
-        "assets/ingestion.py",
-        'earlier = lake.earlier("cleaned_images", context.partition_key)',
-        'earlier = lake.earlier("cleaned_images", context.partition_key).iloc[:0]',
+        "annotation_platform/pipeline/clean.py",
+        "earlier = earlier_rounds(CleanedImages, context.round_id, lake)",
+        "earlier = earlier_rounds(CleanedImages, context.round_id, lake).iloc[:0]",
         ("tests/pipeline/test_sensors.py::test_a_round_in_which_nothing_is_new_ends_by_itself",),
     ),
     Defect(
         "The size limit of landed files in the policy is ignored.",
-        "assets/ingestion.py",
-        "raw = lake.ingest(context.partition_key, maximum_bytes=policy.cleaning.maximum_bytes)",
-        "raw = lake.ingest(context.partition_key, maximum_bytes=200_000_000)",
+        "annotation_platform/pipeline/ingest.py",
+        "limit = context.policy.cleaning.maximum_bytes",
+        "limit = 200_000_000",
         ("tests/pipeline/test_quarantine.py",),
     ),
     Defect(
         "Reviewers are shown label issues of holdout images, which people alone must judge.",
-        "assets/review.py",
-        'issues[~issues["image_id"].isin(audited)],',
-        "issues,",
+        "annotation_platform/pipeline/review.py",
+        "others = issues[~issues[LabelIssues.image_id].isin(sampled)]",
+        "others = issues",
         (
             "tests/pipeline/test_labels_without_people.py::test_what_people_contradict_is_withdrawn_and_named",
         ),
     ),
     Defect(
         "Predictions on held-out images are stored as those of the round's own images.",
-        "assets/prediction.py",
-        'lake.tables.write("held_out_predictions", round_id, held_out.predictions)',
-        'lake.tables.write("held_out_predictions", round_id, model_predictions)',
+        "annotation_platform/pipeline/detect_drift.py",
+        "held_out_predictions=held_out.predictions,",
+        "held_out_predictions=model_predictions,",
         ("tests/pipeline/test_learning_loop.py",),
     ),
     Defect(
         "Agreement with people is measured on the wrong table: annotations, not their consensus.",
-        "assets/training.py",
-        'names = ("model_predictions", "consensus_labels", "human_labels")',
-        'names = ("model_predictions", "human_labels", "human_labels")',
+        "annotation_platform/pipeline/evaluate.py",
+        "_COMPARED = (ModelPredictions, ConsensusLabels, HumanLabels)",
+        "_COMPARED = (ModelPredictions, HumanLabels, HumanLabels)",
         ("tests/pipeline/test_learning_loop.py",),
     ),
     Defect(
         "Training looks again at what the first round's model missed, not the last one's.",
-        "assets/training.py",
-        'missed = lake.tables.read_rounds("missed_by_model", before[-1:])',
-        'missed = lake.tables.read_rounds("missed_by_model", before[:1])',
+        "annotation_platform/pipeline/train.py",
+        "last = context.before(MissedByModel)[-1:]",
+        "last = context.before(MissedByModel)[:1]",
         ("tests/pipeline/test_learning_loop.py",),
     ),
     Defect(

@@ -1,1 +1,1 @@
-"""What goes into a training set, and into which split."""
+"""The labels of a training set and their splits, label issues, certificates and error bars."""

@@ -1,8 +1,9 @@
-"""Whether people answer as fast as they did in the rounds before.
+"""Whether annotators work as fast as in the rounds before.
 
-Each person is compared with themselves, so that other people, or more of one of them, are no
-change; and answers that began from proposals only with such answers, because checking is faster
-than drawing. Single answers that were too fast are ``consensus/anomalies.py``'s.
+Each annotator is compared with their own earlier annotations, so a change in who annotates is not
+a change of pace. Annotations with and without pre-annotations are compared separately, because
+checking is faster than drawing. Single annotations that were too fast are found by
+``consensus/anomalies.py``.
 """
 
 from dataclasses import asdict, dataclass
@@ -15,36 +16,36 @@ from annotation_platform.curation.drift import Compared, compare_numbers, holm
 from annotation_platform.schema.tables import AnnotatorPace, Frame
 
 _LEAST_ANNOTATIONS = 8
-"""On each side; of fewer a difference that is no chance would have to be absurd."""
-_FEATURES = {"answer": "seconds per answer", "label": "seconds per label"}
+"""Least annotations on each side: with fewer only absurd differences are significant."""
+_FEATURES = {"answer": "seconds per annotation", "label": "seconds per label"}
 
 
 @dataclass(frozen=True)
-class Pace:
-    """Person by person how the time they take has changed."""
+class PaceChanges:
+    """The change of pace of each annotator."""
 
     table: Frame[AnnotatorPace]
 
     @property
     def changed(self) -> list[str]:
         """A phrase for each change, the largest first."""
-        rows = self.table[self.table["drifted"]].sort_values("effect", ascending=False)
+        rows = self.table[self.table[AnnotatorPace.drifted]]
+        rows = rows.sort_values(AnnotatorPace.effect, ascending=False)
+        columns = [AnnotatorPace.annotator, AnnotatorPace.detail, AnnotatorPace.proposals]
         return [
-            f"{who} {detail} {'with' if shown else 'without'} proposals"
-            for who, detail, shown in zip(
-                rows["annotator"], rows["detail"], rows["proposals"], strict=True
-            )
+            f"{annotator} {detail} {'with' if shown else 'without'} pre-annotations"
+            for annotator, detail, shown in rows[columns].itertuples(index=False)
         ]
 
     @property
     def sentence(self) -> str:
-        """The same as a sentence."""
-        people = self.table["annotator"].nunique()
-        if not people:
-            return "Nobody answered enough, in this round and before, to compare how fast."
+        """The changes as a sentence."""
+        annotators = self.table[AnnotatorPace.annotator].nunique()
+        if not annotators:
+            return "No annotator has enough annotations, in this round and before, to compare pace."
         if not self.changed:
-            return f"{people} people are as fast as they were."
-        return f"Of {people} people some are not as fast as before: {'; '.join(self.changed)}."
+            return f"{annotators} annotators work as fast as before."
+        return f"Some of {annotators} annotators changed their pace: {'; '.join(self.changed)}."
 
 
 def measure_pace(
@@ -54,21 +55,21 @@ def measure_pace(
     *,
     level: float = 0.01,
     least_effect: float = 0.25,
-) -> Pace:
-    """Return how the seconds that each person takes differ from those of earlier rounds.
+) -> PaceChanges:
+    """Return how the seconds that each annotator takes differ from those of earlier rounds.
 
-    Compared are seconds per answer and per label, one label more being counted for the look at
-    the image. The effect, 0 to 1, is the largest distance of the two distributions (Kolmogorov
-    and Smirnov), an answer being the unit. It counts if chance hardly makes it (Holm's correction
-    over all comparisons of the round) and it is large enough to matter. Who gave fewer than eight
-    answers of a kind on either side is not compared.
+    Seconds per annotation and per label are compared; one label is added for the time to view the
+    image. The effect, 0 to 1, is the Kolmogorov-Smirnov distance of the two distributions, with an
+    annotation as the unit. A change counts if it is significant (Holm's correction over all
+    comparisons of the round) and large enough to matter. An annotator with fewer than eight
+    annotations of a kind on either side is not compared.
 
     Args:
-        round_id: of the new answers.
-        human_labels: its ``human_labels``.
-        earlier: those of rounds before it.
-        level: chance of a false alarm for a whole round.
-        least_effect: a smaller difference is none, however sure.
+        round_id: of the new annotations.
+        human_labels: of the round.
+        earlier: the ``human_labels`` of earlier rounds.
+        level: probability of a false alarm for a whole round.
+        least_effect: a smaller difference is not a change, however significant.
     """
     ours, theirs = _paces(human_labels), _paces(earlier)
     before = dict(iter(theirs.groupby(["annotator", "proposals"])))
@@ -78,20 +79,21 @@ def measure_pace(
         then = before.get(key)
         if then is None or min(len(now), len(then)) < _LEAST_ANNOTATIONS:
             continue
-        who = {"annotator": key[0], "proposals": key[1]}
+        group = {"annotator": key[0], "proposals": key[1]}
         size = {"annotations": len(now), "earlier_annotations": len(then)}
-        for feature, said in _FEATURES.items():
-            found = compare_numbers(said, now[feature], then[feature])
+        for feature, caption in _FEATURES.items():
+            found = compare_numbers(caption, now[feature], then[feature])
             compared.append(found)
-            rows.append({"round_id": round_id, **who, **asdict(found), "feature": feature, **size})
+            row = {**asdict(found), "feature": feature}
+            rows.append({"round_id": round_id, **group, **row, **size})
     sure = holm(np.array([found.p_value for found in compared]), level)
     for row, found, certain in zip(rows, compared, sure.tolist(), strict=True):
         row["drifted"] = certain and found.effect >= least_effect
-    return Pace(AnnotatorPace.from_rows(rows))
+    return PaceChanges(AnnotatorPace.from_rows(rows))
 
 
 def _paces(human_labels: pd.DataFrame) -> pd.DataFrame:
-    """Return a row per timed answer: who, whether it began from proposals, and its seconds."""
+    """Return a row per timed annotation: annotator, whether it had pre-annotations, seconds."""
     annotations = annotations_with_regions(human_labels)
     seconds = annotations["lead_time_seconds"]
     paces = pd.DataFrame(

@@ -1,4 +1,4 @@
-"""Labels made under earlier classes, as labels of today's."""
+"""Labels of earlier ontologies under the current classes."""
 
 from dataclasses import dataclass
 
@@ -10,42 +10,46 @@ from annotation_platform.schema.shapes import NOTHING
 
 @dataclass(frozen=True)
 class CarriedOver:
-    """Labels under today's names, and the images that somebody has to look at again."""
+    """Labels under the current classes, and the images that have to be annotated again."""
 
     labels: pd.DataFrame
-    ask_again: dict[str, str]  # image -> why
+    ask_again: dict[str, str]  # image -> reason
 
 
 def carry_over(labels: pd.DataFrame, ontology: Ontology) -> CarriedOver:
-    """Return labels as they read today: renamed and merged classes under their present names.
+    """Return labels under the current classes: renamed and merged classes get their new names.
 
-    Labels of a class that was retired into none are left out; an image that has no other keeps
-    one row with ``shape`` = ``none``. All labels of an image with one of a class that was split
-    are left out, since nobody knows which it is now. Classes of which the ontology knows nothing
-    stay as they are: a gate names them.
+    Labels of a class that was retired without a successor are left out; an image without other
+    labels keeps one row with ``shape`` = ``none``. If a class was split, all labels of the images
+    with a label of that class are left out, since its new class is not known. Classes that are not
+    in the ontology do not change: a gate reports them.
 
     Args:
-        labels: label columns, ``image_id`` and ``label_id``; any other column is kept.
-        ontology: today's.
+        labels: label columns, ``image_id`` and ``label_id``; other columns are kept.
+        ontology: the current one.
     """
     successors = ontology.successors
     names = labels["class_name"].dropna().unique()
     if all(successors.get(name, (name,)) == (name,) for name in names):
         return CarriedOver(labels.reset_index(drop=True), {})
-    today = labels["class_name"].map(successors, na_action="ignore")
-    choices = today.map(len, na_action="ignore")
+    current = labels["class_name"].map(successors, na_action="ignore")
+    choices = current.map(len, na_action="ignore")
     split = labels[choices > 1]
     ask_again = {
         str(image): f"class {old} was split into {' and '.join(successors[old])}"
         for image, old in zip(split["image_id"], split["class_name"], strict=True)
     }
-    kept = labels[~labels["image_id"].isin(ask_again)].copy()
-    renamed = today[kept.index].map(lambda names: names[0] if names else None, na_action="ignore")
-    gone = choices[kept.index] == 0
-    kept["class_name"] = renamed.where(today[kept.index].notna(), kept["class_name"])
-    emptied = kept[gone & ~kept["image_id"].isin(kept.loc[~gone, "image_id"])]
+    remaining = labels[~labels["image_id"].isin(ask_again)].copy()
+    renamed = current[remaining.index].map(
+        lambda names: names[0] if names else None, na_action="ignore"
+    )
+    gone = choices[remaining.index] == 0
+    remaining["class_name"] = renamed.where(
+        current[remaining.index].notna(), remaining["class_name"]
+    )
+    emptied = remaining[gone & ~remaining["image_id"].isin(remaining.loc[~gone, "image_id"])]
     nothing = emptied.drop_duplicates("image_id").assign(**vars(NOTHING))
     nothing["label_id"] = nothing["image_id"] + ":none"
-    parts = [part for part in (kept[~gone], nothing) if not part.empty]
-    carried = pd.concat(parts).sort_index() if parts else kept[~gone]
+    parts = [part for part in (remaining[~gone], nothing) if not part.empty]
+    carried = pd.concat(parts).sort_index() if parts else remaining[~gone]
     return CarriedOver(carried.astype(labels.dtypes.to_dict()).reset_index(drop=True), ask_again)

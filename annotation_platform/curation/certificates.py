@@ -1,11 +1,11 @@
-"""Which proposals may become labels without a person, such that few of them are wrong.
+"""Which predictions may become labels without a person, such that few of them are wrong.
 
-A *unit* is what is accepted or not: an image with all labels proposed for it, or one choice. The
-error of what is accepted is E[errors] / E[labels] over the accepted units. An audit, units drawn at
-random and labelled blind, certifies a threshold on their confidence: with probability ``1 - delta``
-over the audit, the error at that threshold is at most ``alpha``, whatever the model, its
-calibration, and how the errors of one image hang together. ``docs/algorithms/auto-accept.md``
-has the formulas, the choices and their limits.
+A *unit* is accepted or not as a whole: an image with all its predicted labels, or one
+classification. The error of a set of accepted units is E[errors] / E[labels]. An audit (units drawn
+at random and labelled without predictions) certifies a threshold on their confidence: with
+probability ``1 - delta`` over the audit, the error at that threshold is at most ``alpha``, whatever
+the model, its calibration, and the correlation of the errors of one image.
+``docs/algorithms/auto-accept.md`` has the formulas, the choices and their limits.
 """
 
 from collections.abc import Iterator
@@ -22,24 +22,24 @@ BETS = np.array([0.99, 0.9, 0.75, 0.55, 0.35, 0.2, 0.1, 0.05])
 """Shares of the wealth that one image can lose."""
 
 _EXPECTED_WORTH = 50.0
-"""So many images of the audit weigh as much as what the calibration expects of the bets."""
+"""Number of audited images that the expected growth of the bets weighs as much as."""
 
 _OVERCONFIDENCE = 1.3
-"""The audit is planned for so many times the errors that the probabilities expect."""
+"""Factor on the expected errors for which the audit is planned."""
 
 _SHARES = np.arange(2, 21) / 20
 _CAPS = (0.8, 0.9, 0.95, 1.0)
 _POOL = 3000
-_REHEARSALS = 40
+_SIMULATIONS = 40
 _LEAST_POWER = 0.5
 
 
 @dataclass(frozen=True)
 class Units:
-    """``N`` units, with what would be accepted of each, by class.
+    """``N`` units with their predicted labels and errors in each of ``K`` classes.
 
-    ``errors`` are wrong labels of the class and objects of it that were missed: those that the
-    audit found, or, of units nobody looked at, those that the probabilities expect.
+    ``errors`` are wrong labels and missed objects of the class: those that the audit found, or, for
+    units that were not audited, those that the probabilities imply.
     """
 
     confidence: FloatArray  # (N,) the higher the better; NaN is never accepted
@@ -55,11 +55,11 @@ class Units:
 
 
 @dataclass(frozen=True)
-class Stage:
-    """One set of classes that might be accepted, and the thresholds to try, strictest first.
+class CertificateStage:
+    """A set of classes that can be accepted, and the thresholds to try, strictest first.
 
-    Whoever has a label of another class, or more labels than the cap, is not accepted. Hypotheses
-    are the classes of the set, in order, and all classes together, last.
+    A unit with a label of another class, or with more labels than the cap, is not accepted. The
+    hypotheses are the classes of the set, in order, and last all classes together.
     """
 
     classes: tuple[int, ...]
@@ -69,23 +69,23 @@ class Stage:
     thresholds: FloatArray  # (T,)
     shares: FloatArray  # (T,) of the pool's labels, accepted at each threshold
     leads: FloatArray  # (H, T, J) log growth that is expected of each bet on one unit
-    powers: FloatArray  # (H,) chance to reject each at the first threshold, as rehearsed
+    powers: FloatArray  # (H,) simulated power of each at the first threshold
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What an audit will be asked, fixed before it is seen."""
+class CertificatePlan:
+    """The hypotheses and thresholds that an audit will test, fixed before the audit is seen."""
 
-    stages: tuple[Stage, ...]
+    stages: tuple[CertificateStage, ...]
     weak: tuple[int, ...]  # classes for which the audit is too small
     single: bool  # every unit has one label, and at most one error
 
 
 @dataclass(frozen=True)
 class Certified:
-    """The laxest threshold that the audit certifies; None if it certifies none."""
+    """The lowest threshold that the audit certifies; None if it certifies none."""
 
-    stage: Stage | None
+    stage: CertificateStage | None
     threshold: float | None
     share: float  # of the pool's labels, expected to be accepted
     bounds: FloatArray  # (H,) upper bound of each error at the threshold
@@ -102,30 +102,29 @@ def plan_certificate(
     audit_size: int,
     rng: np.random.Generator,
     class_alpha: float | None = None,
-) -> Plan:
-    """Return the thresholds, caps and first bets for an audit, from units nobody looked at.
+) -> CertificatePlan:
+    """Return the thresholds, caps and first bets for an audit, from units that are not audited.
 
-    Everything that is chosen here is chosen on the pool's confidence and on the errors that its
-    calibrated probabilities expect, ``_OVERCONFIDENCE`` times as many to be safe: never on the
-    audit, which would void the certificate. Audits of the planned size are rehearsed to see what
-    they could certify. The first threshold is where the evidence is expected to grow fastest;
-    laxer ones follow. The caps are those of which most is expected.
+    All choices depend on the pool's confidence and on the errors that its calibrated probabilities
+    imply, times ``_OVERCONFIDENCE`` for safety. They never depend on the audit, which would void
+    the certificate. Audits of the planned size are simulated to estimate what they can certify.
+    The first threshold is where the evidence is expected to grow fastest; lower thresholds follow.
+    The caps are those with the largest expected share of accepted labels.
 
     With ``class_alpha`` each class has to keep that error as well. Classes for which the audit is
-    too small take part in no stage, so images of them are not accepted. The first stage has all
-    others and half of ``delta``; the next leave out the class of slowest evidence, then the next,
-    and share the other half. Within a stage nothing is shared: it holds only if *every* one of
-    its hypotheses is rejected (Berger, "Multiparameter hypothesis testing and acceptance sampling",
-    1982).
+    too small are in no stage, so images of them are not accepted. The first stage has all other
+    classes and half of ``delta``; each further stage leaves out the class with the slowest
+    evidence, and these stages share the other half. ``delta`` is not split within a stage: a stage
+    holds only if *every* one of its hypotheses is rejected (Berger, "Multiparameter hypothesis
+    testing and acceptance sampling", 1982).
 
     Args:
-        pool: units like those that will be accepted, none of them audited, with expected errors.
-        alpha: error that is allowed, in ``(0, 1)``.
-        delta: chance of certifying more than that, in ``(0, 1)``.
-        audit_size: units that will be audited.
-        rng: draws the rehearsals.
-        class_alpha: error that is allowed in each class, in ``(0, 1)``; None: classes are not
-            looked at one by one.
+        pool: units like those to be accepted, none of them audited, with expected errors.
+        alpha: allowed error, in ``(0, 1)``.
+        delta: probability of certifying a larger error, in ``(0, 1)``.
+        audit_size: number of units that will be audited.
+        rng: draws the simulated audits.
+        class_alpha: allowed error in each class, in ``(0, 1)``; None: no limit for single classes.
     """
     usable = np.flatnonzero(np.isfinite(pool.confidence) & (pool.labels.sum(axis=1) > 0))
     single = bool(len(usable)) and float(pool.labels.sum(axis=1).max()) <= 1.0
@@ -134,41 +133,41 @@ def plan_certificate(
     known = pool.take(usable)
     classes = tuple(np.flatnonzero(known.labels.sum(axis=0) > 0).tolist())
     if not classes or not audit_size:
-        return Plan((), classes, single)
-    audits = rng.integers(0, len(known), (_REHEARSALS, audit_size))
+        return CertificatePlan((), classes, single)
+    audits = rng.integers(0, len(known), (_SIMULATIONS, audit_size))
     errors = rng.poisson(np.maximum(_OVERCONFIDENCE * known.errors, 0.0)).astype(np.float64)
-    dry_run = _DryRun(replace(known, errors=errors), audits, alpha, class_alpha)
-    chain = [dry_run.stage(classes, delta / 2)]
+    simulation = _Simulation(replace(known, errors=errors), audits, alpha, class_alpha)
+    chain = [simulation.stage(classes, delta / 2)]
     while len(chain[-1].caps) > 1:
         growth = chain[-1].leads[:-1, 0].max(axis=1)
         weakest = chain[-1].classes[int(growth.argmin())]
-        rest = tuple(one for one in chain[-1].classes if one != weakest)
-        chain.append(dry_run.stage(rest, delta / 2))
+        others = tuple(one for one in chain[-1].classes if one != weakest)
+        chain.append(simulation.stage(others, delta / 2))
     able = [each for each in chain if each.powers.min() >= _LEAST_POWER]
     able = able or [max(chain, key=lambda each: float(each.powers.min()))]
-    rest_of_it = delta / 2 / max(len(able) - 1, 1)
-    parts = [delta] if len(able) == 1 else [delta / 2] + [rest_of_it] * (len(able) - 1)
+    further = delta / 2 / max(len(able) - 1, 1)
+    parts = [delta] if len(able) == 1 else [delta / 2] + [further] * (len(able) - 1)
     stages = tuple(replace(each, delta=part) for each, part in zip(able, parts, strict=True))
-    return Plan(stages, tuple(sorted(set(classes) - set(stages[0].classes))), single)
+    return CertificatePlan(stages, tuple(sorted(set(classes) - set(stages[0].classes))), single)
 
 
-def certify(plan: Plan, audit: Units, *, growing: bool = False) -> Certified:
-    """Return what the audit certifies.
+def certify(plan: CertificatePlan, audit: Units, *, growing: bool = False) -> Certified:
+    """Return the threshold that the audit certifies.
 
-    For each threshold the hypothesis "the error of what it accepts is above alpha" is tested; the
-    thresholds of a stage in their order, until one cannot be rejected (fixed-sequence testing, as
-    in Angelopoulos, Bates, Candès, Jordan and Lei, "Learn then Test", 2021). Units of one label
-    give an exact binomial test. Others are clusters, for which a gambler bets that the error is
-    lower: the wealth is a supermartingale if it is not, so it ever reaches ``1 / delta`` with
+    For each threshold the hypothesis "the error of the accepted units is above alpha" is tested,
+    in the order of the stage, until one cannot be rejected (fixed-sequence testing, as in
+    Angelopoulos, Bates, Candès, Jordan and Lei, "Learn then Test", 2021). Units with one label
+    give an exact binomial test. Other units are clusters, for which a gambler bets that the error
+    is lower: if it is not, the wealth is a supermartingale and ever reaches ``1 / delta`` with
     probability ``delta`` at most (Ville, 1939; Waudby-Smith and Ramdas, "Estimating means of
     bounded random variables by betting", 2024). This holds at any time, so an audit may grow from
-    round to round under one plan and be asked again.
+    round to round under one plan and be tested repeatedly.
 
     Args:
         plan: made without the audit.
         audit: units drawn at random, in the order in which they were drawn.
-        growing: whether it was or will be asked again with more units; then choices are tested
-            by betting too.
+        growing: whether the audit is tested repeatedly with more units; classifications are then
+            tested by betting too.
     """
     found: list[tuple[float, int, int]] = []
     for number, stage in enumerate(plan.stages):
@@ -193,7 +192,7 @@ def certify(plan: Plan, audit: Units, *, growing: bool = False) -> Certified:
     )
 
 
-def accepted(stage: Stage, threshold: float, units: Units) -> BoolArray:
+def accepted(stage: CertificateStage, threshold: float, units: Units) -> BoolArray:
     """Return which units a stage accepts at a threshold."""
     return np.asarray(_fits(stage, units) & (units.confidence >= threshold))
 
@@ -201,10 +200,10 @@ def accepted(stage: Stage, threshold: float, units: Units) -> BoolArray:
 def log_wealth(gains: FloatArray, leads: FloatArray, *, worst: float) -> FloatArray:
     """Return the log wealth after each unit of a gambler who begins with 1.
 
-    A bet of share ``f`` multiplies it by ``1 + f gain / worst``. Before each unit the bet is taken
-    that would have earned most so far; ``leads`` counts as ``_EXPECTED_WORTH`` units before the
-    first. If the mean gain is 0 or less, the wealth is a supermartingale: also of units drawn
-    from a finite pool without replacement, at its end (Maclaurin's inequality).
+    A bet of share ``f`` multiplies the wealth by ``1 + f gain / worst``. Each bet is the one that
+    would have earned most so far; ``leads`` counts as ``_EXPECTED_WORTH`` units before the first.
+    If the mean gain is 0 or less, the wealth is a supermartingale; for units drawn without
+    replacement from a finite pool this holds at the end of the pool (Maclaurin's inequality).
 
     Args:
         gains: ``(N, T)``, none below ``-worst``.
@@ -217,7 +216,9 @@ def log_wealth(gains: FloatArray, leads: FloatArray, *, worst: float) -> FloatAr
     return np.asarray(np.take_along_axis(growth, best, axis=2)[:, :, 0].cumsum(axis=0))
 
 
-def _hypotheses(stage: Stage, units: Units) -> Iterator[tuple[FloatArray, FloatArray, float]]:
+def _hypotheses(
+    stage: CertificateStage, units: Units
+) -> Iterator[tuple[FloatArray, FloatArray, float]]:
     """Return labels, errors and cap of each class of the stage, and of all classes together."""
     own = len(stage.caps) - 1
     for column, cap in zip(stage.classes[:own], stage.caps[:own].tolist(), strict=True):
@@ -226,15 +227,17 @@ def _hypotheses(stage: Stage, units: Units) -> Iterator[tuple[FloatArray, FloatA
     yield units.labels.sum(axis=1), np.minimum(units.errors.sum(axis=1), cap), cap
 
 
-def _fits(stage: Stage, units: Units) -> BoolArray:
-    strange = np.delete(units.labels, stage.classes, axis=1).sum(axis=1) > 0
-    fits = np.isfinite(units.confidence) & ~strange
+def _fits(stage: CertificateStage, units: Units) -> BoolArray:
+    other_class = np.delete(units.labels, stage.classes, axis=1).sum(axis=1) > 0
+    fits = np.isfinite(units.confidence) & ~other_class
     for labels, _, cap in _hypotheses(stage, units):
         fits &= labels <= cap
     return np.asarray(fits, dtype=np.bool_)
 
 
-def _rejected(plan: Plan, stage: Stage, audit: Units, *, growing: bool) -> BoolArray:
+def _rejected(
+    plan: CertificatePlan, stage: CertificateStage, audit: Units, *, growing: bool
+) -> BoolArray:
     """Return for each threshold whether all hypotheses of the stage are rejected."""
     rejected = np.ones(len(stage.thresholds), dtype=bool)
     for number in range(len(stage.caps)):
@@ -244,7 +247,13 @@ def _rejected(plan: Plan, stage: Stage, audit: Units, *, growing: bool) -> BoolA
 
 
 def _evidence(
-    plan: Plan, stage: Stage, number: int, audit: Units, alpha: float, *, growing: bool
+    plan: CertificatePlan,
+    stage: CertificateStage,
+    number: int,
+    audit: Units,
+    alpha: float,
+    *,
+    growing: bool,
 ) -> FloatArray:
     """Return ``(T,)`` evidence against an error above ``alpha``; ``log(1 / delta)`` is enough."""
     labels, errors, cap = list(_hypotheses(stage, audit))[number]
@@ -267,8 +276,10 @@ def _binomial_evidence(
     return np.asarray(-np.log(np.maximum(chance, 1e-300)))
 
 
-def _bounds(plan: Plan, stage: Stage, last: int, audit: Units, *, growing: bool) -> FloatArray:
-    """Return the least error that the audit excludes at a threshold, of each hypothesis."""
+def _bounds(
+    plan: CertificatePlan, stage: CertificateStage, last: int, audit: Units, *, growing: bool
+) -> FloatArray:
+    """Return, for each hypothesis, the smallest error that the audit excludes at a threshold."""
     at = replace(
         stage, thresholds=stage.thresholds[last : last + 1], leads=stage.leads[:, last : last + 1]
     )
@@ -283,7 +294,7 @@ def _bounds(plan: Plan, stage: Stage, last: int, audit: Units, *, growing: bool)
     return bounds
 
 
-def _nothing(plan: Plan, audit: Units) -> Certified:
+def _nothing(plan: CertificatePlan, audit: Units) -> Certified:
     if not plan.stages:
         return Certified(None, None, 0.0, np.zeros(0), 0, 0, 0)
     first = plan.stages[0]
@@ -294,16 +305,16 @@ def _nothing(plan: Plan, audit: Units) -> Certified:
 
 
 @dataclass(frozen=True)
-class _DryRun:
-    """Audits that are made up of the pool and the errors that its probabilities expect."""
+class _Simulation:
+    """Simulated audits: units of the pool with errors drawn from their probabilities."""
 
     pool: Units
-    audits: npt.NDArray[np.int64]  # (rehearsals, audit size) rows of the pool
+    audits: npt.NDArray[np.int64]  # (simulations, audit size) rows of the pool
     alpha: float
     class_alpha: float | None
 
-    def stage(self, classes: tuple[int, ...], delta: float) -> Stage:
-        """Return the stage of these classes with the caps of which most is expected."""
+    def stage(self, classes: tuple[int, ...], delta: float) -> CertificateStage:
+        """Return the stage of these classes with the caps that accept the largest share."""
         own = classes if self.class_alpha is not None and len(classes) > 1 else ()
         alphas = np.array([self.class_alpha] * len(own) + [self.alpha], dtype=np.float64)
         labels = self.pool.labels
@@ -317,15 +328,17 @@ class _DryRun:
 
     def _with_caps(
         self, classes: tuple[int, ...], delta: float, alphas: FloatArray, caps: FloatArray
-    ) -> tuple[Stage, float]:
-        """Return the stage of these caps, and the share of labels expected of it."""
+    ) -> tuple[CertificateStage, float]:
+        """Return the stage with these caps, and the expected share of accepted labels."""
         pool, nothing = self.pool, np.zeros(0)
-        bare = Stage(classes, delta, alphas, caps, nothing, nothing, nothing, nothing)
+        bare = CertificateStage(classes, delta, alphas, caps, nothing, nothing, nothing, nothing)
         fits = _fits(bare, pool)
         if not fits.any():
             never, none = np.array([np.inf]), np.zeros(len(caps))
             leads = np.zeros((len(caps), 1, len(BETS)))
-            return Stage(classes, delta, alphas, caps, never, np.zeros(1), leads, none), 0.0
+            return CertificateStage(
+                classes, delta, alphas, caps, never, np.zeros(1), leads, none
+            ), 0.0
         thresholds = np.unique(np.quantile(pool.confidence[fits], 1.0 - _SHARES))[::-1]
         inside = fits[:, None] & (pool.confidence[:, None] >= thresholds)
         size = pool.labels.sum(axis=1)

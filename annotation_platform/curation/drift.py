@@ -1,10 +1,10 @@
-"""Whether a batch is of the kind that is known: its light, its size, its look, its classes.
+"""Whether a batch resembles the known images: brightness, size, appearance and classes.
 
-Each feature is compared between the images of the batch and those of the reference, an image
-being the unit throughout, because what stands in one image goes together. A feature has drifted
-if chance would hardly make such a difference (Holm's correction over all features: Holm, "A Simple
-Sequentially Rejective Multiple Test Procedure", 1979) *and* the difference is large enough to
-matter: with thousands of images any trifle is no chance.
+Each feature is compared between the images of the batch and those of the reference. The unit is
+always an image, because objects of one image are correlated. A feature has drifted if the
+difference is significant (Holm's correction over all features: Holm, "A Simple Sequentially
+Rejective Multiple Test Procedure", 1979) *and* large enough to matter: with thousands of images
+every small difference is significant.
 """
 
 from collections.abc import Collection
@@ -20,21 +20,23 @@ SCALARS = ("brightness", "sharpness", "entropy", "pixels", "aspect", "objects")
 LOOK, CLASSES = "look", "classes"
 _CHUNK = 512
 _LARGE = 1000
-"""Images of either side that are compared by their looks; of more, so many are drawn."""
+"""Most reference images whose vectors are compared; from more images this number is drawn."""
 _PERMUTATIONS = 999
 _EXACT = 250_000
 _NOTHING = 1e-300
 
 
 @dataclass(frozen=True)
-class Batch:
-    """What is known of some images.
+class DriftSample:
+    """Images with the features that drift is measured in.
 
-    ``images`` has ``image_id``, ``brightness``, ``sharpness``, ``entropy``, ``width`` and
-    ``height``, a row each. ``vectors`` has a row for each of them that has an embedding:
-    ``image_id`` and ``vector``. ``labels`` has ``image_id``, ``class_name`` and ``weight``: how
-    many objects of the class are expected, 1 for a label that stands, a probability for a
-    proposal.
+    Attributes:
+        images: ``image_id``, ``brightness``, ``sharpness``, ``entropy``, ``width`` and ``height``,
+            one row for each image.
+        vectors: ``image_id`` and ``vector``, one row for each image with an embedding.
+        labels: ``image_id``, ``class_name`` and ``weight``, the expected number of objects: 1 for
+            a label, the probability for a prediction.
+        counted: the images whose objects are counted in ``labels``; None for all images.
     """
 
     images: pd.DataFrame
@@ -45,33 +47,34 @@ class Batch:
 
 @dataclass(frozen=True)
 class Drift:
-    """Feature by feature what has changed, and the images that are unlike all that is known."""
+    """The difference of each feature, and the images that are unlike all known images."""
 
     features: Frame[BatchDrift]
-    odd: Frame[OddImages]
+    outliers: Frame[OddImages]
 
     @property
     def drifted(self) -> list[str]:
         """The features that drifted, the largest difference first."""
-        rows = self.features[self.features["drifted"]]
-        return [str(name) for name in rows.sort_values("effect", ascending=False)["feature"]]
+        rows = self.features[self.features[BatchDrift.drifted]]
+        rows = rows.sort_values(BatchDrift.effect, ascending=False)
+        return [str(name) for name in rows[BatchDrift.feature]]
 
     @property
     def sentence(self) -> str:
-        """What there is to say, for people."""
+        """A summary of the drifted features."""
         if self.features.empty:
-            return "Nothing is known yet that this round could differ from."
-        known = int(self.features["reference_images"].max())
+            return "There are no earlier images to compare this round with."
+        known = int(self.features[BatchDrift.reference_images].max())
         if not self.drifted:
-            return f"This round is like the {known} images that are known."
-        rows = self.features.set_index("feature")
-        said = [str(rows.at[name, "detail"]) for name in self.drifted]
-        return f"This round differs from the {known} images that are known: {'; '.join(said)}."
+            return f"This round resembles the {known} known images."
+        rows = self.features.set_index(BatchDrift.feature)
+        details = [str(rows.at[name, BatchDrift.detail]) for name in self.drifted]
+        return f"This round differs from the {known} known images: {'; '.join(details)}."
 
 
 def measure_drift(
-    batch: Batch,
-    reference: Batch,
+    batch: DriftSample,
+    reference: DriftSample,
     *,
     round_id: str,
     rng: np.random.Generator,
@@ -80,27 +83,27 @@ def measure_drift(
 ) -> Drift:
     """Return how a batch differs from the reference.
 
-    The effect, 0 to 1, of a number (brightness, sharpness, entropy, pixels, aspect, objects) is
-    the largest distance of the two distributions (Kolmogorov and Smirnov); of the look the same,
-    of each image's cosine distance to the most alike image of the reference, for which each
-    image of the reference is compared with the others; of the classes the total variation
-    between their shares, with a p-value by permutation of images.
+    Every effect is in ``[0, 1]``. For a number (brightness, sharpness, entropy, pixels, aspect,
+    objects) it is the Kolmogorov-Smirnov distance of the two distributions. For the appearance
+    (``look``) it is the same distance, of each image's cosine distance to the most similar
+    reference image; each reference image is compared with the other reference images. For the
+    classes it is the total variation between their shares, with a p-value by permutation of images.
 
-    An image is odd if its look is farther from the reference than all but 1 % of the reference's
-    own, or its light or sharpness is outside of all that is known.
+    An image is an outlier if its cosine distance exceeds the 99th percentile of the reference's
+    own distances, or if its brightness or sharpness is outside the range of the reference.
 
     Args:
-        batch: what came.
-        reference: what is known; without images in it, nothing can be said.
+        batch: the new images.
+        reference: the known images; without any, the result is empty.
         round_id: of the batch.
         rng: for the permutations; the order of rows does not matter.
-        level: chance of a false alarm for a whole batch.
-        least_effect: a smaller difference is no drift, however sure.
+        level: probability of a false alarm for a whole batch.
+        least_effect: a smaller difference is not drift, however significant.
     """
     if batch.images.empty or reference.images.empty:
         return Drift(BatchDrift.empty(), OddImages.empty())
     ours, theirs = _numbers(batch), _numbers(reference)
-    near, usual = _looks(batch, reference, rng)
+    near, usual = _distances(batch, reference, rng)
     rows = [compare_numbers(name, ours[name], theirs[name]) for name in SCALARS]
     if len(near) and len(usual) > 1:
         rows.append(compare_numbers(LOOK, near, usual))
@@ -116,16 +119,16 @@ def measure_drift(
         }
         for row, certain in zip(rows, sure.tolist(), strict=True)
     ]
-    odd = _odd(ours, theirs, near, usual)
+    outliers = _outliers(ours, theirs, near, usual)
     return Drift(
         BatchDrift.from_rows(features),
-        OddImages.from_rows([{"round_id": round_id, **row} for row in odd]),
+        OddImages.from_rows([{"round_id": round_id, **row} for row in outliers]),
     )
 
 
 @dataclass(frozen=True)
 class Compared:
-    """How far two samples of a feature are apart, 0 to 1, and how likely chance makes that."""
+    """The distance of two samples of a feature, 0 to 1, and the p-value of no difference."""
 
     feature: str
     effect: float
@@ -133,11 +136,11 @@ class Compared:
     detail: str
 
 
-def _numbers(batch: Batch) -> pd.DataFrame:
+def _numbers(batch: DriftSample) -> pd.DataFrame:
     """Return a row of ``SCALARS`` for each image, by image id in order."""
     images = batch.images.drop_duplicates("image_id").set_index("image_id").sort_index()
     width, height = images["width"].astype(float), images["height"].astype(float)
-    # Equal sums differ in their last digits: the choices of an image always add up to 1.
+    # Equal sums differ in their last digits: the classifications of an image always add up to 1.
     objects = batch.labels.groupby("image_id")["weight"].sum().round(6)
     counted = (
         images.index if batch.counted is None else images.index.intersection(list(batch.counted))
@@ -150,8 +153,8 @@ def _numbers(batch: Batch) -> pd.DataFrame:
 
 
 def compare_numbers(name: str, ours: "pd.Series[float]", theirs: "pd.Series[float]") -> Compared:
-    """Return how far two samples are apart (Kolmogorov and Smirnov), without missing values."""
-    # Half a second to import, and Dagster loads this module.
+    """Return the Kolmogorov-Smirnov distance of two samples, without missing values."""
+    # The import takes half a second, and Dagster loads this module.
     from scipy.stats import ks_2samp
 
     a, b = ours.dropna().to_numpy(dtype=float), theirs.dropna().to_numpy(dtype=float)
@@ -162,7 +165,7 @@ def compare_numbers(name: str, ours: "pd.Series[float]", theirs: "pd.Series[floa
     return Compared(name, float(test.statistic), float(test.pvalue), detail)
 
 
-def _classes(batch: Batch, reference: Batch, rng: np.random.Generator) -> Compared:
+def _classes(batch: DriftSample, reference: DriftSample, rng: np.random.Generator) -> Compared:
     """Return how the shares of the classes differ, with a p-value over permuted images."""
     both = pd.concat([batch.labels, reference.labels], ignore_index=True)
     counts = both.pivot_table(
@@ -172,13 +175,13 @@ def _classes(batch: Batch, reference: Batch, rng: np.random.Generator) -> Compar
     if counts.empty or not ours.any() or ours.all():
         return Compared(CLASSES, 0.0, 1.0, "no class is known on both sides")
     values = counts.to_numpy(dtype=float)
-    lots = np.stack([ours, *(rng.permutation(ours) for _ in range(_PERMUTATIONS))])
+    sides = np.stack([ours, *(rng.permutation(ours) for _ in range(_PERMUTATIONS))])
     here, there = (
         sums / np.maximum(sums.sum(axis=1, keepdims=True), _NOTHING)
-        for sums in (lots @ values, ~lots @ values)
+        for sums in (sides @ values, ~sides @ values)
     )
     apart = np.abs(here - there).sum(axis=1) / 2
-    # As good as equal counts as equal: sums differ in their last digits.
+    # Equal sums differ in their last digits.
     p_value = float((apart >= apart[0] - 1e-12).mean())
     most = int(np.abs(here[0] - there[0]).argmax())
     detail = (
@@ -187,12 +190,12 @@ def _classes(batch: Batch, reference: Batch, rng: np.random.Generator) -> Compar
     return Compared(CLASSES, float(min(apart[0], 1.0)), p_value, detail)
 
 
-def _looks(
-    batch: Batch, reference: Batch, rng: np.random.Generator
+def _distances(
+    batch: DriftSample, reference: DriftSample, rng: np.random.Generator
 ) -> tuple["pd.Series[float]", "pd.Series[float]"]:
-    """Return each image's distance to the most alike one of the reference, by image id.
+    """Return each image's cosine distance to the most similar reference image, by image id.
 
-    The second holds the same of the reference's own images among themselves.
+    The second series has the distances of the reference images among themselves.
     """
     ids, ours = _vectors(batch)
     known, theirs = _vectors(reference)
@@ -217,14 +220,14 @@ def _looks(
     )
 
 
-def _without_self(signature: FloatArray, start: int) -> FloatArray:
-    own = np.arange(len(signature))
-    signature[own, start + own] = -np.inf
-    return np.asarray(signature.max(axis=1))
+def _without_self(similarity: FloatArray, start: int) -> FloatArray:
+    own = np.arange(len(similarity))
+    similarity[own, start + own] = -np.inf
+    return np.asarray(similarity.max(axis=1))
 
 
-def _vectors(batch: Batch) -> tuple[list[str], FloatArray]:
-    """Return ids, in order, and unit vectors; those that hold no numbers are left out."""
+def _vectors(batch: DriftSample) -> tuple[list[str], FloatArray]:
+    """Return ids, in order, and unit vectors; vectors that are zero or not finite are left out."""
     rows = batch.vectors.drop_duplicates("image_id").sort_values("image_id")
     if rows.empty:
         return [], np.zeros((0, 1))
@@ -236,7 +239,7 @@ def _vectors(batch: Batch) -> tuple[list[str], FloatArray]:
 
 
 def holm(p_values: FloatArray, level: float) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
-    """Return which of several tests hold at a level for all of them together, by Holm."""
+    """Return which of several tests are significant at a family-wise level, by Holm's method."""
     order = np.argsort(p_values, kind="stable")
     passed = p_values[order] <= level / np.arange(len(p_values), 0, -1)
     sure = np.zeros(len(p_values), dtype=bool)
@@ -244,25 +247,25 @@ def holm(p_values: FloatArray, level: float) -> "np.ndarray[tuple[int], np.dtype
     return sure
 
 
-def _odd(
+def _outliers(
     ours: pd.DataFrame, theirs: pd.DataFrame, near: "pd.Series[float]", usual: "pd.Series[float]"
 ) -> list[dict[str, object]]:
-    """Return the odd images, the farthest first, each with what is odd about it."""
+    """Return the outliers, the farthest first, each with the reason."""
     reasons: dict[str, list[str]] = {}
     far = usual.replace(np.inf, np.nan).dropna()
     limit = float(far.quantile(0.99)) if len(far) else np.inf
     for image_id, distance in near[near > limit].items():
-        reasons.setdefault(str(image_id), []).append(f"looks like nothing known ({distance:.2f})")
+        reasons.setdefault(str(image_id), []).append(f"unlike every known image ({distance:.2f})")
     for name in ("brightness", "sharpness"):
         low, high = float(theirs[name].min()), float(theirs[name].max())
         outside = ours[name][(ours[name] < low) | (ours[name] > high)]
         for image_id, value in outside.items():
-            said = f"{name} {_short(value)}, known {_short(low)} to {_short(high)}"
-            reasons.setdefault(str(image_id), []).append(said)
+            detail = f"{name} {_short(value)}, known {_short(low)} to {_short(high)}"
+            reasons.setdefault(str(image_id), []).append(detail)
     distances = {image_id: float(near.get(image_id, 0.0)) for image_id in reasons}
     return [
-        {"image_id": image_id, "distance": distances[image_id], "why": "; ".join(why)}
-        for image_id, why in sorted(reasons.items(), key=lambda item: (-distances[item[0]], item))
+        {"image_id": image_id, "distance": distances[image_id], "why": "; ".join(found)}
+        for image_id, found in sorted(reasons.items(), key=lambda item: (-distances[item[0]], item))
     ]
 
 

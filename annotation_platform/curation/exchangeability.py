@@ -1,4 +1,4 @@
-"""Whether an audit speaks for a batch: both look as if drawn from one pile, or not."""
+"""Whether an audit represents a batch: whether both could be samples of one population."""
 
 import math
 from collections.abc import Mapping
@@ -9,12 +9,12 @@ import numpy as np
 from annotation_platform.schema.geometry import FloatArray
 
 _MOST = 400
-"""Images of each side whose vectors are compared; more say little more and cost their square."""
+"""Most images of each side whose vectors are compared: the cost grows with the square."""
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """What was compared, and what differs."""
+class SampleComparison:
+    """The result of each test, and the features that differ."""
 
     p_values: dict[str, float]  # by name, each for the hypothesis of no difference
     level: float  # one of them this low or lower is a difference
@@ -32,18 +32,18 @@ def compare_samples(
     *,
     level: float,
     rng: np.random.Generator,
-) -> Comparison:
-    """Return whether a batch differs from the audit in anything that is compared.
+) -> SampleComparison:
+    """Return whether a batch differs from the audit in one of the features.
 
-    Numbers are compared by the test of Kolmogorov and Smirnov, vectors by the energy distance under
+    Numbers are compared by the Kolmogorov-Smirnov test, vectors by the energy distance under
     permutation (Székely and Rizzo, "Testing for equal distributions in high dimension", 2004). Each
-    is tested at ``level`` divided by their number, so a batch like the audit is taken for another
-    with probability ``level`` at most. What differs only in ways that are not compared is not
-    seen, nor is a change of what the images' labels are.
+    feature is tested at ``level`` divided by their number, so a batch from the population of the
+    audit is refused with probability ``level`` at most. Differences in other features, and changes
+    of the true labels, are not detected.
 
     Args:
         audit: by name ``(N,)`` numbers or ``(N, D)`` vectors of the audited images. A missing
-            number is a value of its own; a row with one missing is left out of the vectors.
+            number is a value of its own; a vector with a missing number is left out.
         batch: the same of ``M`` images to be accepted, under the same names.
         level: in ``(0, 1)``.
         rng: permutes, and draws the images whose vectors are compared.
@@ -57,12 +57,12 @@ def compare_samples(
     }
     found = [f"{name} (p = {value:.2g})" for name, value in p_values.items() if value <= share]
     if not found:
-        return Comparison(p_values, share, "")
+        return SampleComparison(p_values, share, "")
     reason = (
         f"the images to be accepted differ from the audited ones in {' and '.join(found)}; "
         f"each was tested at {share:.2g}"
     )
-    return Comparison(p_values, share, reason)
+    return SampleComparison(p_values, share, reason)
 
 
 def _numbers_differ(a: FloatArray, b: FloatArray) -> float:
@@ -77,7 +77,7 @@ def _numbers_differ(a: FloatArray, b: FloatArray) -> float:
 
 
 def _vectors_differ(a: FloatArray, b: FloatArray, level: float, rng: np.random.Generator) -> float:
-    """Return the share of permutations whose energy distance is at least the one that is seen."""
+    """Return the share of permutations whose energy distance is at least the observed one."""
     if not len(a) or not len(b):
         return 1.0
     drawn = [_some(side[np.isfinite(side).all(axis=1)], rng) for side in (a, b)]
@@ -87,7 +87,7 @@ def _vectors_differ(a: FloatArray, b: FloatArray, level: float, rng: np.random.G
     length = (both * both).sum(axis=1)
     squares = length[:, None] + length - 2.0 * both @ both.T
     distance = np.sqrt(np.maximum(squares, 0.0))
-    # The least p-value must be able to fall below the level.
+    # The smallest possible p-value must be below the level.
     times = math.ceil(2.0 / level)
     first = np.zeros((len(both), times + 1))
     first[: len(drawn[0]), 0] = 1.0

@@ -1,4 +1,4 @@
-"""What must be true of labels before they may go into a version. Each returns what is wrong."""
+"""Conditions on labels that go into a version. Each function returns the violations."""
 
 import tempfile
 from collections.abc import Iterable
@@ -14,20 +14,32 @@ from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.rounds import round_number
 from annotation_platform.schema.shapes import KEPT_WHOLE, POINTS, REGIONS
+from annotation_platform.schema.tables import (
+    Conflicts,
+    HumanLabels,
+    ImportedLabels,
+    Reaudits,
+    RoundTasks,
+    TrainingSet,
+)
+from annotation_platform.schema.tables.shared import Purpose, ReviewDecision, Split, TaskState
 
 _SAME_BOX = 0.99
-"""Least overlap of a box with itself after a format was written and read."""
+"""Least IoU of a box with itself after a format was written and read."""
 
 _READ_BACK = 10_000
-"""So many images of earlier rounds are written and read back at every release."""
+"""Images of earlier rounds that are written and read back at every release."""
+
+OPEN_DECISIONS = (ReviewDecision.REJECTED, ReviewDecision.UNDECIDED)
+"""Decisions that leave an image without labels."""
 
 
 def boxes_outside_image(labels: pd.DataFrame, images: pd.DataFrame) -> list[str]:
     """Return the label ids of regions with no area or an edge outside their image.
 
-    ``labels`` has label columns; ``images`` has ``image_id``, ``width`` and ``height``. Of a
-    rotated box, or any shape that is kept whole, only the centre must be inside; a keypoint has no
-    area.
+    ``labels`` has label columns; ``images`` has ``image_id``, ``width`` and ``height``. For a
+    rotated box, or any shape that is not clipped, only the centre must be inside. A keypoint needs
+    no area.
     """
     boxes = labels[labels["shape"].isin(REGIONS)].merge(
         images.drop_duplicates("image_id")[["image_id", "width", "height"]],
@@ -47,94 +59,99 @@ def boxes_outside_image(labels: pd.DataFrame, images: pd.DataFrame) -> list[str]
 
 
 def labels_outside_ontology(labels: pd.DataFrame, ontology: Ontology) -> list[str]:
-    """Return the label ids whose class the ontology does not have, nor says what became of it."""
+    """Return the label ids whose class is neither in the ontology nor replaced by it."""
     named = labels[labels["class_name"].notna()]
     return list(named.loc[~named["class_name"].isin(ontology.successors), "label_id"])
 
 
 def unusable_annotations(human_labels: pd.DataFrame) -> list[str]:
-    """Return the ids of answers with a region that is no usable label."""
-    refused = human_labels[human_labels["refused_regions"] > 0]
-    return sorted(set(refused["annotation_id"]))
+    """Return the ids of annotations with a region that is not a usable label."""
+    refused = human_labels[human_labels[HumanLabels.refused_regions] > 0]
+    return sorted(set(refused[HumanLabels.annotation_id]))
 
 
 def refused_labels(imported_labels: pd.DataFrame) -> list[str]:
-    """Return the images whose own labels cannot be used, each with the reason."""
-    refused = imported_labels[imported_labels["problem"] != ""].drop_duplicates("image_id")
-    pairs = zip(refused["image_id"], refused["problem"], strict=True)
+    """Return the images whose imported labels cannot be used, each with the reason."""
+    refused = imported_labels[imported_labels[ImportedLabels.problem] != ""]
+    refused = refused.drop_duplicates(ImportedLabels.image_id)
+    pairs = zip(refused[ImportedLabels.image_id], refused[ImportedLabels.problem], strict=True)
     return sorted(f"{image_id}: {problem}" for image_id, problem in pairs)
 
 
 def unresolved_tasks(labels: pd.DataFrame, tasks: pd.DataFrame) -> list[str]:
-    """Return the ids of answered tasks that have no resolved label.
+    """Return the ids of annotated tasks that have no resolved label.
 
-    ``tasks`` is a ``round_tasks`` table; tasks whose answer is known need none.
+    ``tasks`` is a ``round_tasks`` table; gold tasks need no label.
     """
-    annotated = tasks[(tasks["state"] == "answered") & (tasks["purpose"] == "label")]
-    return sorted(set(annotated["task_id"]) - set(labels["task_id"]))
+    is_annotated = tasks[RoundTasks.state] == TaskState.ANNOTATED
+    annotated = tasks[is_annotated & (tasks[RoundTasks.purpose] == Purpose.LABEL)]
+    return sorted(set(annotated[RoundTasks.task_id]) - set(labels["task_id"]))
 
 
 def unsettled_conflicts(conflicts: pd.DataFrame) -> list[str]:
-    """Return the conflicts that no rule settled, each with what it is about."""
-    open_ = conflicts[~conflicts["settled"]]
-    pairs = zip(open_["conflict_id"], open_["detail"], strict=True)
+    """Return the conflicts that no rule settled, each with its description."""
+    open_ = conflicts[~conflicts[Conflicts.settled]]
+    pairs = zip(open_[Conflicts.conflict_id], open_[Conflicts.detail], strict=True)
     return sorted(f"{conflict_id}: {detail}" for conflict_id, detail in pairs)
 
 
 def contradicted_certificates(reaudits: pd.DataFrame) -> list[str]:
-    """Return the rounds of certificates that people contradict, each with what they found."""
-    found = reaudits[reaudits["contradicted"]]
-    columns = ["certified_round", "errors", "labels", "alpha"]
+    """Return the rounds of certificates that later annotations contradict, with the errors."""
+    found = reaudits[reaudits[Reaudits.contradicted]]
+    columns = [Reaudits.certified_round, Reaudits.errors, Reaudits.labels, Reaudits.alpha]
     return [
-        f"{round_id}: {errors} errors by {labels} labels, {alpha:.1%} allowed"
+        f"{round_id}: {errors} errors in {labels} labels, {alpha:.1%} allowed"
         for round_id, errors, labels, alpha in found[columns].itertuples(index=False)
     ]
 
 
 def groups_in_two_splits(training_set: pd.DataFrame) -> list[str]:
-    """Return the groups of near-duplicates that stand in more than one split."""
-    splits = training_set.groupby("group_id")["split"].nunique()
+    """Return the duplicate groups with images in more than one split."""
+    splits = training_set.groupby(TrainingSet.group_id)[TrainingSet.split].nunique()
     return sorted(splits[splits > 1].index)
 
 
 def test_images_in_train(training_set: pd.DataFrame, earlier: Iterable[pd.DataFrame]) -> list[str]:
-    """Return the images that were in the test split of an earlier training set and are not now."""
+    """Return the images of an earlier test split that are now in another split."""
     tested: set[str] = set()
     for table in earlier:
-        tested.update(table.loc[table["split"] == "test", "image_id"].unique())
-    moved = training_set[training_set["image_id"].isin(tested) & (training_set["split"] != "test")]
-    return sorted(set(moved["image_id"]))
+        is_test = table[TrainingSet.split] == Split.TEST
+        tested.update(table.loc[is_test, TrainingSet.image_id].unique())
+    images = training_set[TrainingSet.image_id]
+    moved = images[images.isin(tested) & (training_set[TrainingSet.split] != Split.TEST)]
+    return sorted(set(moved))
 
 
 def sample_to_read_back(training_set: pd.DataFrame, round_id: str) -> pd.DataFrame:
-    """Return the labels of the images on which formats are tried out before a release.
+    """Return the labels of the images that are written and read back before a release.
 
-    What is written of an image depends on that image alone. So all whose labels are this
-    round's are tried, once, and 10,000 of the others, drawn anew for each round.
+    The files of an image depend on that image alone. So the sample has all images whose labels are
+    of this round, and 10,000 of the others, drawn for each round with the round's own seed.
     """
-    others = training_set.loc[training_set["round_id"] != round_id, "image_id"].drop_duplicates()
-    passed_over = others.iloc[
+    is_other = training_set[TrainingSet.round_id] != round_id
+    others = training_set.loc[is_other, TrainingSet.image_id].drop_duplicates()
+    left_out = others.iloc[
         np.random.default_rng(round_number(round_id)).permutation(len(others))[_READ_BACK:]
     ]
-    return training_set[~training_set["image_id"].isin(passed_over)]
+    return training_set[~training_set[TrainingSet.image_id].isin(left_out)]
 
 
 def formats_disagree(dataset: Dataset) -> list[str]:
-    """Return in which formats the labels do not read back as they were written.
+    """Return the formats in which labels change when they are written and read back.
 
-    Every image and every enclosing box must come back, its class the same and its place to within
-    one percent of overlap.
+    Every image and every enclosing box must come back, with the same class and an IoU of at least
+    0.99.
     """
     dataset = dataset.boxes()
     sizes = {
         row["image_id"]: (row["width"], row["height"]) for row in dataset.images.to_dict("records")
     }
-    with tempfile.TemporaryDirectory() as place:
-        write_coco(dataset, Path(place))
-        write_yolo(dataset, Path(place))
+    with tempfile.TemporaryDirectory() as folder:
+        write_coco(dataset, Path(folder))
+        write_yolo(dataset, Path(folder))
         read_back = {
-            "COCO": read_coco(Path(place)),
-            "YOLO": read_yolo(Path(place), sizes=sizes),
+            "COCO": read_coco(Path(folder)),
+            "YOLO": read_yolo(Path(folder), sizes=sizes),
         }
     problems = []
     for name, found in read_back.items():

@@ -1,4 +1,4 @@
-"""The rounds that drift keeps from annotators."""
+"""The rounds that are held back from annotators because of drift."""
 
 from typing import Literal
 
@@ -7,13 +7,13 @@ from annotation_platform.storage.round_tables import RoundTables
 
 
 def held_rounds(tables: RoundTables, gate: Literal["warn", "hold"]) -> list[str]:
-    """Return the rounds that drifted and are not annotated because of it, in order.
+    """Return the rounds that are not annotated because they drifted, in order.
 
-    ``gate`` is ``drift.gate`` of the policy: with ``warn`` there are none. A round whose
-    ``label_tasks`` were materialised by hand all the same is not among them.
+    ``gate`` is ``drift.gate`` of the policy: with ``warn`` the list is empty. A round whose
+    ``label_tasks`` were materialised by hand is not in it.
     """
     if gate == "warn":
         return []
-    asked = set(tables.rounds(LabelTasks))
-    seen = [key for key in tables.rounds(BatchDrift) if key not in asked]
-    return [key for key in seen if tables.read(BatchDrift, key)["drifted"].any()]
+    started = set(tables.rounds(LabelTasks))
+    waiting = [key for key in tables.rounds(BatchDrift) if key not in started]
+    return [key for key in waiting if tables.read(BatchDrift, key)[BatchDrift.drifted].any()]

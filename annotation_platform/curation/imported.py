@@ -1,4 +1,4 @@
-"""The labels that images landed with, as labels of the stored images: upright and checked."""
+"""Imported labels: the labels that images landed with, made upright and checked."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +12,18 @@ from annotation_platform.ingestion.sidecars import SidecarLabels, read_sidecar
 from annotation_platform.schema.geometry import Boxes, as_boxes, box_areas, clip_boxes
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import NOTHING, Label
-from annotation_platform.schema.tables import Frame, ImportedLabels, records
+from annotation_platform.schema.tables import (
+    CleanedImages,
+    Frame,
+    ImportedLabels,
+    RawImages,
+    records,
+)
 from annotation_platform.storage.keys import raw_key, sidecar_key
 from annotation_platform.storage.objects import ObjectStore
 
 PEOPLE = "people"
-"""The origin of labels that people gave here; labels that came along never carry it."""
+"""The origin of labels annotated on this platform; imported labels never have it."""
 
 _ONE_OBJECT = ["round_id", "source_key", "stamp"]
 _CLIPPED_PIXELS = 1.0
@@ -26,8 +32,8 @@ _LONGEST_ORIGIN = 200
 
 
 @dataclass(frozen=True)
-class Imported:
-    """The labels of a round's images, and how many images brought some and were not accepted."""
+class ImportedRound:
+    """The imported labels of a round, and how many images with labels were not accepted."""
 
     labels: Frame[ImportedLabels]
     unused: int
@@ -35,14 +41,15 @@ class Imported:
 
 def imported_labels(
     cleaned: pd.DataFrame, raw: pd.DataFrame, store: ObjectStore, ontology: Ontology
-) -> Imported:
+) -> ImportedRound:
     """Return the labels that the accepted images of a round landed with.
 
-    Labels made on an image of the stored size are taken as they are; those made on it before it
-    was turned upright (its two sides changed places) are turned with it. All labels of an image
-    are refused together, with the reason in each row: half of them would say another thing. They
-    are if one names a class that the ontology lacks, has no area or reaches more than a pixel
-    outside (less is cut off), or if they were made on an image of another size.
+    Labels made on an image of the stored size do not change. Labels made on the image before it was
+    turned upright (width and height swapped) are turned with it. All labels of an image are refused
+    together, with the reason in each row, because a part of them would be a different annotation.
+    They are refused if the ontology lacks the class of one of them, if one has no area or extends
+    more than a pixel outside the image (less is clipped), or if they were made on an image of
+    another size.
 
     An image that landed with labels but no box keeps one row with ``shape`` = ``none``.
 
@@ -50,13 +57,14 @@ def imported_labels(
         cleaned: the round's ``cleaned_images``.
         raw: the round's ``raw_images``.
         store: the lake, with the landed bytes and sidecars in it.
-        ontology: the classes that a label may name.
+        ontology: the permitted classes.
     """
-    brought = cleaned.merge(raw[[*_ONE_OBJECT, "sidecar_sha256"]], on=_ONE_OBJECT, how="inner")
-    brought = brought[brought["sidecar_sha256"].notna()].sort_values("image_id")
+    sidecars = raw[[*_ONE_OBJECT, RawImages.sidecar_sha256]]
+    images = cleaned.merge(sidecars, on=_ONE_OBJECT, how="inner")
+    images = images[images[RawImages.sidecar_sha256].notna()].sort_values(CleanedImages.image_id)
     rows: list[dict[str, object]] = []
     unused = 0
-    for image in records(brought):
+    for image in records(images):
         try:
             labels = read_sidecar(store.get(sidecar_key(str(image["sidecar_sha256"])))).labels
             problem = ""
@@ -68,15 +76,15 @@ def imported_labels(
             unused += not problem
             continue
         rows += _rows(image, labels, problem, store, ontology)
-    return Imported(ImportedLabels.from_rows(rows), unused)
+    return ImportedRound(ImportedLabels.from_rows(rows), unused)
 
 
 def turned_upright(boxes: Boxes, orientation: int, *, width: float, height: float) -> Boxes:
-    """Return boxes as they lie once EXIF's ``orientation``, 1 to 8, is undone.
+    """Return boxes in the upright image, with EXIF's ``orientation``, 1 to 8, undone.
 
     Args:
         boxes: ``(N, 4)``, in pixels of the image as it is coded.
-        orientation: what ``decode_image`` undoes.
+        orientation: the value that ``decode_image`` undoes.
         width: of the upright image.
         height: of the upright image.
     """
@@ -121,7 +129,7 @@ def _rows(
 def _on_stored(
     boxes: Boxes, labels: SidecarLabels, image_id: str, stored: tuple[int, int], store: ObjectStore
 ) -> tuple[Boxes, str]:
-    """Return the boxes in pixels of the stored image, or what keeps them from being that."""
+    """Return the boxes in pixels of the stored image, and the problem if that is impossible."""
     made_on = (labels.width, labels.height)
     if made_on == stored:
         return boxes, ""
@@ -129,8 +137,8 @@ def _on_stored(
         orientation = read_orientation(store.get(raw_key(image_id)))
         if orientation >= 5:
             return turned_upright(boxes, orientation, width=stored[0], height=stored[1]), ""
-    there, here = (f"{width} × {height}" for width, height in (made_on, stored))
-    return boxes, f"made on an image of {there} pixels, this one has {here}"
+    theirs, ours = (f"{width} × {height}" for width, height in (made_on, stored))
+    return boxes, f"made on an image of {theirs} pixels, this one has {ours}"
 
 
 def _unusable(names: Sequence[str], boxes: Boxes, size: tuple[int, int], ontology: Ontology) -> str:
@@ -149,9 +157,9 @@ def _unusable(names: Sequence[str], boxes: Boxes, size: tuple[int, int], ontolog
     return ""
 
 
-def _origin(said: str) -> str:
-    # One short line: it stands in tables that people read.
-    origin = " ".join(said.split())[:_LONGEST_ORIGIN]
+def _origin(text: str) -> str:
+    # One short line: it is shown in tables.
+    origin = " ".join(text.split())[:_LONGEST_ORIGIN]
     if origin in {"", PEOPLE}:
         return f"sidecar:{origin}" if origin else "sidecar"
     return origin

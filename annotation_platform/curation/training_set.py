@@ -1,9 +1,9 @@
 """The training set: every label of every finished round, with the split of its image.
 
-Labels that were accepted without a person train, and neither validate nor test.
+Labels that were accepted without a person are trained on only: they never validate or test.
 
-Labels that images landed with are in it as soon as their round was cleaned, whether or not people
-have finished that round. Where people answered, what they said counts.
+Imported labels are in it as soon as their round is cleaned, whether or not annotators have finished
+that round. Where an image has human labels, they take precedence.
 """
 
 import hashlib
@@ -15,6 +15,7 @@ import pandas as pd
 from annotation_platform.curation.auto_accept import AUTO
 from annotation_platform.curation.carry_over import carry_over
 from annotation_platform.curation.gates import (
+    OPEN_DECISIONS,
     boxes_outside_image,
     labels_outside_ontology,
     unresolved_tasks,
@@ -38,7 +39,7 @@ from annotation_platform.schema.tables import (
     TrainingSet,
     table_named,
 )
-from annotation_platform.schema.tables.shared import METADATA_COLUMNS
+from annotation_platform.schema.tables.shared import METADATA_COLUMNS, Outcome
 from annotation_platform.storage.lineage import TableInputs
 from annotation_platform.storage.round_tables import RoundTables
 from annotation_platform.storage.table_files import table_bytes, table_digest
@@ -49,13 +50,13 @@ class BuiltTrainingSet:
     """The labels that may be published, and the rounds held back with the reason."""
 
     labels: Frame[TrainingSet]
-    rounds: dict[str, str]  # round with labels in it -> digest of them
-    held: dict[str, str]  # round -> what is wrong with it
+    rounds: dict[str, str]  # round with labels in the set -> digest of these labels
+    held: dict[str, str]  # round -> why it is held back
     held_images: dict[str, str]  # image of a released round -> why it is left out
-    splits: pd.DataFrame  # schema.tables.SPLITS of this round, the new ones; empty: none are new
+    splits: Frame[Splits]  # of this round, with the new ones; empty if none are new
 
-    def included(self, round_id: str) -> pd.DataFrame:
-        """Return the rounds with labels in it and their digests, as ``training_rounds``."""
+    def included(self, round_id: str) -> Frame[TrainingRounds]:
+        """Return the rounds with labels in the set and their digests, as ``training_rounds``."""
         rows: list[dict[str, object]] = [
             {"round_id": round_id, "included_round": key, "labels_sha256": digest}
             for key, digest in self.rounds.items()
@@ -73,15 +74,14 @@ def build_training_set(
     cancelled: Mapping[str, str] | None = None,
     use_auto: bool = False,
 ) -> BuiltTrainingSet:
-    """Return the labels of all rounds finished by now, with the splits that are new.
+    """Return the labels of all rounds finished by now, with the new splits.
 
-    Every file among its inputs is kept, and recorded as lineage of the training set; so are the
-    new splits, which the caller writes.
-    ``assemble_training_set`` says what is in it.
+    Every input file is kept and recorded as lineage of the training set. So are the new splits,
+    which the caller writes. See ``assemble_training_set`` for the contents.
     """
-    noted: dict[str, str] = {}
+    recorded: dict[str, str] = {}
     built = assemble_training_set(
-        tables.recording(noted),
+        tables.recording(recorded),
         round_id,
         ontology,
         policy,
@@ -90,11 +90,11 @@ def build_training_set(
         use_auto=use_auto,
     )
     if not built.splits.empty:
-        noted.pop(f"splits/{round_id}", None)
-    tables.lineage.keep_tables(noted)
+        recorded.pop(f"splits/{round_id}", None)
+    tables.lineage.keep_tables(recorded)
     if not built.splits.empty:
         data = table_bytes(Splits, built.splits, where=round_id)
-        noted[f"splits/{round_id}"] = tables.lineage.keep(data)
+        recorded[f"splits/{round_id}"] = tables.lineage.keep(data)
     settings = {
         "ontology": ontology.model_dump(mode="json"),
         "splits": policy.model_dump(mode="json"),
@@ -102,9 +102,9 @@ def build_training_set(
         "cancelled": dict(cancelled or {}),
         "use_auto": use_auto,
     }
-    made_of = TableInputs(noted, settings=settings)
+    inputs = TableInputs(recorded, settings=settings)
     digest = table_digest(TrainingSet, built.labels)
-    tables.lineage.write("training_set", round_id, digest, made_of)
+    tables.lineage.write("training_set", round_id, digest, inputs)
     return built
 
 
@@ -120,26 +120,30 @@ def assemble_training_set(
 ) -> BuiltTrainingSet:
     """Return the labels of all rounds finished by now, and draw the splits of what has none.
 
-    A round whose labels fail a gate (a region outside its image, a class outside the ontology, a
-    task without an answer) is held back whole and named. An image labelled in several rounds has
-    the labels of the latest in which they stand; one that is still in dispute, was rejected or
-    has to be asked about again is left out and named, and so is one that arrived late and belongs
-    with images of two splits. Rounds may finish in any order. Labels that
-    images landed with count once their round was cleaned, for images without people's labels.
-    Labels made under earlier classes read as today's. What people said in ``cancelled`` rounds,
-    given with the reason, counts no more, merged or not. With ``use_auto`` images that no person
-    labelled have the labels that the standing certificate accepts, for training alone: that is the
-    one granted last whose round counts and which nobody contradicted since. Its round had all other
-    images that nobody labelled in its pool as well, so what only earlier ones accepted is withdrawn
-    and named.
+    A round whose labels fail a gate (a region outside its image, a class outside the ontology, an
+    annotated task without a label) is held back as a whole, with the reason. An image labelled in
+    several rounds has the labels of the latest round whose labels are valid. An image that is in
+    dispute, was rejected or has to be annotated again is left out with the reason, and so is one
+    that arrived late and belongs with images of two splits. Rounds may finish in any order.
+
+    Imported labels count once their round is cleaned, for images without human labels. Labels of
+    retired classes are mapped to the current ones. Annotations of ``cancelled`` rounds (round to
+    reason) do not count, whether merged or not.
+
+    With ``use_auto``, images without human labels have the labels of the current certificate, in
+    the train split only. The current certificate is the latest granted one whose round counts and
+    that was not contradicted since. The pool of its round held all other images without human
+    labels as well, so labels of earlier certificates are withdrawn, with the reason.
     """
     images = tables.read_all(CleanedImages)
-    images = images[images["outcome"] == "accepted"].drop_duplicates("image_id")
+    images = images[images[CleanedImages.outcome] == Outcome.ACCEPTED].drop_duplicates(
+        CleanedImages.image_id
+    )
     labels, included, held, left_out = _included(
         tables, images, ontology, cancelled or {}, use_auto=use_auto
     )
     described = _with_metadata(images, tables.read_all(RawImages))
-    described = described[described["image_id"].isin(labels["image_id"].unique())]
+    described = described[described[CleanedImages.image_id].isin(labels["image_id"].unique())]
     splits, stored = _splits(tables, round_id, described, labels, policy, seed=seed)
     left_out |= splits.left_out
     joined = labels.merge(
@@ -148,9 +152,9 @@ def assemble_training_set(
         how="left",
         validate="m:1",
     )
-    joined = joined[joined["image_id"].isin(splits.split_of)]
-    joined["split"] = joined["image_id"].map(splits.split_of)
-    joined["class_id"] = joined["class_name"].map(ontology.id_of)
+    joined = joined[joined[TrainingSet.image_id].isin(splits.split_of)]
+    joined[TrainingSet.split] = joined[TrainingSet.image_id].map(splits.split_of)
+    joined[TrainingSet.class_id] = joined[TrainingSet.class_name].map(ontology.id_of)
     joined = joined.sort_values(["image_id", "label_id"])
     return BuiltTrainingSet(TrainingSet.conform(joined), included, held, left_out, stored)
 
@@ -158,18 +162,18 @@ def assemble_training_set(
 def round_digest(
     tables: RoundTables, round_id: str, *, of: Sequence[str] = ("reviewed_labels", "auto_labels")
 ) -> str:
-    """Return the digest of a round's labels: of these tables and of what images landed with."""
+    """Return the digest of a round's labels: of these tables and of the imported labels."""
     names = [*of, "imported_labels"]
-    there = [name for name in names if tables.exists(table_named(name), round_id)]
+    present = [name for name in names if tables.exists(table_named(name), round_id)]
     return digest_of_round(
-        {name: tables.digest(table_named(name), round_id) for name in there}, of=of
+        {name: tables.digest(table_named(name), round_id) for name in present}, of=of
     )
 
 
 def digest_of_round(
     digests: Mapping[str, str], *, of: Sequence[str] = ("reviewed_labels", "auto_labels")
 ) -> str:
-    """Return the same of the digests of a round's tables, by name."""
+    """Return the same digest, from the digests of a round's tables by name."""
     names = [*of, "imported_labels"]
     return _sha256("".join(digests[name] for name in names if name in digests))
 
@@ -184,9 +188,8 @@ def round_problem(
 ) -> str:
     """Return why the labels of a round may not be released; empty if they may.
 
-    A round that is not merged has only the labels its images landed with. ``images`` holds the
-    accepted images of all rounds. ``labels_table`` may name ``consensus_labels``, to judge before
-    they are reviewed.
+    A round that is not merged has only imported labels. ``images`` holds the accepted images of all
+    rounds. ``labels_table`` may be ``consensus_labels``, to check labels before their review.
     """
     labels = usable_imports(tables, [round_id])
     found = [
@@ -197,17 +200,17 @@ def round_problem(
         labels = tables.read(table_named(labels_table), round_id)
         tasks = tables.read(RoundTasks, round_id)
         found += [
-            (unresolved_tasks(labels, tasks), "answered tasks without a label"),
+            (unresolved_tasks(labels, tasks), "annotated tasks without a label"),
             (labels_outside_ontology(labels, ontology), "labels outside the ontology"),
             (boxes_outside_image(labels, images), "regions outside their image"),
         ]
-    return next((f"{len(ids)} {what}, e.g. {ids[0]}" for ids, what in found if ids), "")
+    return next((f"{len(ids)} {problem}, e.g. {ids[0]}" for ids, problem in found if ids), "")
 
 
 def usable_imports(tables: RoundTables, rounds: Sequence[str]) -> pd.DataFrame:
     """Return the rows of ``imported_labels`` of these rounds that have no problem."""
     imported = tables.read_rounds(ImportedLabels, rounds)
-    return imported[imported["problem"] == ""].reset_index(drop=True)
+    return imported[imported[ImportedLabels.problem] == ""].reset_index(drop=True)
 
 
 def _included(
@@ -218,38 +221,41 @@ def _included(
     *,
     use_auto: bool,
 ) -> tuple[pd.DataFrame, dict[str, str], dict[str, str], dict[str, str]]:
-    """Return the labels to publish, the digest of each round in it, and what is held back.
+    """Return the labels to publish, the digest of each round, and the held rounds and images.
 
-    That is rounds, and images of the others, each with the reason.
+    Held rounds, and left-out images of the other rounds, map to the reason.
     """
     merged = tables.rounds(ReviewedLabels)
-    brought = usable_imports(tables, tables.rounds(ImportedLabels))
+    imported = usable_imports(tables, tables.rounds(ImportedLabels))
     held: dict[str, str] = {}
-    for round_id in sorted({*merged, *brought["round_id"]}):
+    for round_id in sorted({*merged, *imported[ImportedLabels.round_id]}):
         problem = round_problem(tables, round_id, images, ontology)
         if problem:
             held[round_id] = problem
     finished = [round_id for round_id in merged if round_id not in {*held, *cancelled}]
-    said = tables.read_rounds(ReviewedLabels, finished)
-    stands = ~said["decision"].isin(["rejected", "undecided"])
-    left_out = dict(zip(said["image_id"][~stands], said["comment"][~stands], strict=True))
-    people = carry_over(_latest_round(said[stands]), ontology)
-    landed = carry_over(brought[~brought["round_id"].isin(held)], ontology)
-    own = landed.labels[~landed.labels["image_id"].isin(people.labels["image_id"].unique())]
-    # Nobody was asked about these here.
+    reviewed = tables.read_rounds(ReviewedLabels, finished)
+    is_open = reviewed[ReviewedLabels.decision].isin(OPEN_DECISIONS)
+    refused = reviewed[is_open]
+    left_out = dict(
+        zip(refused[ReviewedLabels.image_id], refused[ReviewedLabels.comment], strict=True)
+    )
+    human = carry_over(_latest_round(reviewed[~is_open]), ontology)
+    landed = carry_over(imported[~imported[ImportedLabels.round_id].isin(held)], ontology)
+    own = landed.labels[~landed.labels["image_id"].isin(human.labels["image_id"].unique())]
+    # Imported labels have no annotations.
     own = own.assign(support=0, annotations=0)
     auto, unfit = own.iloc[:0], dict[str, str]()
     if use_auto:
         auto, unfit = _auto_labels(tables, images, ontology, out={**held, **cancelled})
-    by_people = people.labels["image_id"].unique()
-    known = {*by_people, *own["image_id"], *left_out, *people.ask_again}
-    auto = auto[~auto["image_id"].isin(known)]
-    labelled = people.labels.assign(origin=PEOPLE)
+    by_people = human.labels["image_id"].unique()
+    known = {*by_people, *own[ImportedLabels.image_id], *left_out, *human.ask_again}
+    auto = auto[~auto[AutoLabels.image_id].isin(known)]
+    labelled = human.labels.assign(origin=PEOPLE)
     parts = [part for part in (labelled, own, auto) if not part.empty]
     labels = pd.concat(parts, ignore_index=True) if parts else labelled
-    rounds = sorted({*finished, *own["round_id"], *auto["round_id"]})
+    rounds = sorted({*finished, *own[ImportedLabels.round_id], *auto[AutoLabels.round_id]})
     left_out = unfit | left_out
-    left_out |= people.ask_again | landed.ask_again
+    left_out |= human.ask_again | landed.ask_again
     labelled_now = set(labels["image_id"].unique())
     left_out = {key: why for key, why in left_out.items() if key not in labelled_now}
     digests = {key: round_digest(tables, key) for key in rounds}
@@ -259,65 +265,65 @@ def _included(
 def _auto_labels(
     tables: RoundTables, images: pd.DataFrame, ontology: Ontology, *, out: Mapping[str, str]
 ) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Return the labels that no person gave, as they read today, and the images without, why.
+    """Return the automatic labels under current classes, and the images left out with the reason.
 
-    Certificates of rounds that are ``out`` rest on answers that do not count.
+    Certificates of rounds in ``out`` (round to reason) depend on annotations that do not count.
     """
     accepted = tables.read_all(AutoLabels)
-    accepted = accepted[accepted["image_id"].isin(images["image_id"])]
-    standing, withdrawn = _standing_certificate(tables, out)
-    others = accepted[accepted["round_id"] != standing]
+    accepted = accepted[accepted[AutoLabels.image_id].isin(images[CleanedImages.image_id])]
+    current, withdrawn = _current_certificate(tables, out)
+    others = accepted[accepted[AutoLabels.round_id] != current]
     gone = {
         str(image): withdrawn[key]
-        for image, key in zip(others["image_id"], others["round_id"], strict=True)
+        for image, key in zip(others[AutoLabels.image_id], others[AutoLabels.round_id], strict=True)
     }
-    accepted = accepted[accepted["round_id"] == standing].reset_index(drop=True)
+    accepted = accepted[accepted[AutoLabels.round_id] == current].reset_index(drop=True)
     wrong = {
         **dict.fromkeys(labels_outside_ontology(accepted, ontology), "class outside the ontology"),
         **dict.fromkeys(boxes_outside_image(accepted, images), "box outside the image"),
     }
-    bad = accepted[accepted["label_id"].isin(wrong)]
+    bad = accepted[accepted[AutoLabels.label_id].isin(wrong)]
     unfit = {
-        str(image): f"an accepted proposal has a {wrong[label]}"
-        for image, label in zip(bad["image_id"], bad["label_id"], strict=True)
+        str(image): f"an accepted prediction has a {wrong[label]}"
+        for image, label in zip(bad[AutoLabels.image_id], bad[AutoLabels.label_id], strict=True)
     }
-    carried = carry_over(accepted[~accepted["image_id"].isin(unfit)], ontology)
+    carried = carry_over(accepted[~accepted[AutoLabels.image_id].isin(unfit)], ontology)
     labels = carried.labels.assign(origin=AUTO, support=0, annotations=0)
     return labels, gone | unfit | carried.ask_again
 
 
-def _standing_certificate(
-    tables: RoundTables, out: Mapping[str, str]
-) -> tuple[str, dict[str, str]]:
-    """Return the round whose certificate stands, empty if none does, and why those of others don't.
+def _current_certificate(tables: RoundTables, out: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    """Return the round of the current certificate, and why those of other rounds do not hold.
 
-    One certificate at a time: images that an earlier one accepted and a later one does not are
-    no random part of what the earlier one speaks of.
+    The round is empty if no certificate holds. There is one certificate at a time: the images
+    that an earlier one accepted and a later one does not are not a random sample of the images
+    that the earlier one is about.
     """
     certificates = tables.read_all(Certificates)
-    overall = certificates[(certificates["class_name"] == "") & certificates["granted"]]
+    is_overall = certificates[Certificates.class_name] == ""
+    overall = certificates[is_overall & certificates[Certificates.granted]]
     judged = tables.read_all(Reaudits)
-    contradicted = set(judged.loc[judged["contradicted"], "certified_round"])
-    granted = sorted(overall["round_id"])
+    contradicted = set(judged.loc[judged[Reaudits.contradicted], Reaudits.certified_round])
+    granted = sorted(overall[Certificates.round_id])
     sound = [key for key in granted if key not in {*out, *contradicted}]
-    standing = sound[-1] if sound else ""
-    why: dict[str, str] = {}
+    current = sound[-1] if sound else ""
+    reasons: dict[str, str] = {}
     for key in tables.rounds(AutoLabels):
         by = f"accepted without a person in {key}"
         if key in out:
-            why[key] = f"{by}, whose answers do not count: {out[key]}"
+            reasons[key] = f"{by}, whose annotations do not count: {out[key]}"
         elif key not in granted:
-            why[key] = f"{by}, whose certificate is granted no more"
+            reasons[key] = f"{by}, whose certificate is no longer granted"
         elif key in contradicted:
-            why[key] = f"{by}, and people who saw such images again contradict its certificate"
+            reasons[key] = f"{by}, and later annotations contradict its certificate"
         else:
-            why[key] = f"{by}, and the certificate of {standing} does not reach it"
-    return standing, why
+            reasons[key] = f"{by}, and the certificate of {current} does not cover it"
+    return current, reasons
 
 
 def _with_metadata(images: pd.DataFrame, raw: pd.DataFrame) -> pd.DataFrame:
-    """Return the images with what was known of each when it landed."""
-    one_object = ["round_id", "source_key", "stamp"]
+    """Return the images with the metadata that they landed with."""
+    one_object = [CleanedImages.round_id, CleanedImages.source_key, CleanedImages.stamp]
     described = images.merge(raw[[*one_object, *METADATA_COLUMNS]], on=one_object, how="left")
     described["other_metadata"] = described["other_metadata"].fillna("")
     return described
@@ -341,16 +347,16 @@ def _splits(
     *,
     seed: int,
 ) -> tuple[DrawnSplits, pd.DataFrame]:
-    """Return the split of every image, and the ``splits`` of this round if any are new."""
+    """Return the split of every image, and the ``splits`` of this round; empty if none are new."""
     known = tables.read_all(Splits)
     named = labels[["image_id", "class_name"]].dropna().drop_duplicates()
     classes = {str(image): set(names) for image, names in named.groupby("image_id")["class_name"]}
     keys = split_keys(images, policy)
-    unseen = set(labels.loc[labels["origin"] == AUTO, "image_id"])
+    automatic = set(labels.loc[labels["origin"] == AUTO, "image_id"])
     drawn = draw_splits(
-        keys, classes, known, policy, seed=seed, round_id=round_id, train_only=unseen
+        keys, classes, known, policy, seed=seed, round_id=round_id, train_only=automatic
     )
     if drawn.rows.empty:
         return drawn, drawn.rows
-    own = known[known["round_id"] == round_id]
+    own = known[known[Splits.round_id] == round_id]
     return drawn, pd.concat([own, drawn.rows], ignore_index=True)

@@ -1,1 +1,1 @@
-"""The use cases of a round, one a file: each takes its context and tables, and returns tables."""
+"""The use cases of a round, one per module: each takes a context and tables, and returns tables."""

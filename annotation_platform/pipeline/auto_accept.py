@@ -1,4 +1,4 @@
-"""Which of a round's images need no person: what its audit certifies, and nothing else."""
+"""The images of a round that need no person: only those that its audit certifies."""
 
 from dataclasses import dataclass
 
@@ -6,71 +6,78 @@ import numpy as np
 import pandas as pd
 
 from annotation_platform.curation.auto_accept import (
-    Audit,
+    AcceptanceCandidates,
     AutoAccepted,
-    Reaudit,
     accept_labels,
-    judge_certificates,
 )
+from annotation_platform.curation.gates import OPEN_DECISIONS
+from annotation_platform.curation.reaudits import Reaudit, judge_certificates
+from annotation_platform.curation.units import Audit
 from annotation_platform.images.accepted import accepted_images
 from annotation_platform.images.embedding import ImageEmbedder, features_for
 from annotation_platform.labeling.round_decisions import cancelled_rounds
 from annotation_platform.pipeline.context import RoundContext
-from annotation_platform.pipeline.result import Counts, Result, Rows, Thumbnails
+from annotation_platform.pipeline.result import Counts, Result, TableRows, Thumbnails
 from annotation_platform.schema.rounds import round_number
 from annotation_platform.schema.tables import (
+    AuditFrame,
     AutoLabels,
     Certificates,
+    CleanedImages,
+    Frame,
+    HumanLabels,
     LabelTasks,
     ModelPredictions,
+    Reaudits,
     ReviewedLabels,
     SelectedImages,
     records,
 )
+from annotation_platform.schema.tables.shared import Purpose, SelectionRule
 from annotation_platform.storage.lake import Lake
 
 _CERTIFICATE = ["class_name", "granted", "alpha", "bound", "delta", "audited_images", "reason"]
 _COMPARED = ("brightness", "sharpness")
 _NO_FRAME = (
-    "Auto-accept was off when the images of this round were chosen, so nothing says what its audit "
-    "speaks of. It begins with the next round."
+    "Auto-accept was off when the images of this round were selected, so the population of its "
+    "audit was not recorded. Auto-accept starts with the next round."
 )
-_OTHER_PROPOSALS = (
-    "The proposals were made anew since the audit was drawn, perhaps by a model that learned from "
-    "it. It begins with the next round."
+_OTHER_PREDICTIONS = (
+    "The predictions changed after the audit was drawn, perhaps to those of a model trained on it. "
+    "Auto-accept starts with the next round."
 )
 _OTHER_SHAPES = (
-    "Some classes are no boxes, which alone are judged, and an image is accepted with all its "
-    "labels or not at all. Let people answer."
+    "Some classes are not boxes. Only boxes are certified, and an image is accepted with all its "
+    "labels or not at all. Collect the annotations."
 )
 
 
 @dataclass(frozen=True)
 class AcceptInputs:
-    """The tables of a round on which its certificate rests, by name."""
+    """The tables of a round from which its certificate is computed, by name."""
 
-    model_predictions: pd.DataFrame
-    selected_images: pd.DataFrame
-    audit_frame: pd.DataFrame
-    label_tasks: pd.DataFrame
-    human_labels: pd.DataFrame
-    reviewed_labels: pd.DataFrame
+    model_predictions: Frame[ModelPredictions]
+    selected_images: Frame[SelectedImages]
+    audit_frame: Frame[AuditFrame]
+    label_tasks: Frame[LabelTasks]
+    human_labels: Frame[HumanLabels]
+    reviewed_labels: Frame[ReviewedLabels]
 
 
 @dataclass(frozen=True, kw_only=True)
 class AutoAccept(Result):
-    """The labels that need no person, their certificate, and how certificates fare since."""
+    """The labels that need no person, their certificate, and the reaudits of all certificates."""
 
-    auto_labels: pd.DataFrame
-    certificates: pd.DataFrame
-    reaudits: pd.DataFrame
+    auto_labels: Frame[AutoLabels]
+    certificates: Frame[Certificates]
+    reaudits: Frame[Reaudits]
 
 
 def auto_accept(context: RoundContext, inputs: AcceptInputs) -> AutoAccept:
     """Accept predictions of the round without a person, under a certificate."""
     found = _accept(context, inputs)
     reaudits = _reaudits_by_now(context)
-    overall = found.certificates[found.certificates["class_name"] == ""]
+    overall = found.certificates[found.certificates[Certificates.class_name] == ""]
     labelled = found.labels[["image_id"]].drop_duplicates()
     shown = accepted_images(context.tables).merge(labelled)
     return AutoAccept(
@@ -80,14 +87,14 @@ def auto_accept(context: RoundContext, inputs: AcceptInputs) -> AutoAccept:
         figures={
             "images": found.labels["image_id"].nunique(),
             "labels": len(found.labels),
-            "automated_share": float(overall["share"].sum()) if found.granted else 0.0,
+            "automated_share": float(overall[Certificates.share].sum()) if found.granted else 0.0,
             "minutes_saved": found.seconds_saved / 60,
-            "refused_because": " ".join(overall["reason"]) or "",
-            "certificate": Rows(found.certificates, _CERTIFICATE),
+            "refused_because": " ".join(overall[Certificates.reason]) or "",
+            "certificate": TableRows(found.certificates, _CERTIFICATE),
             "held": Counts(pd.Series(found.held.values(), dtype="str")),
             "seen_again_next": len(found.seen_again),
-            "contradicted": int(reaudits["contradicted"].sum()),
-            "seen_again": Rows(
+            "contradicted": int(reaudits[Reaudits.contradicted].sum()),
+            "seen_again": TableRows(
                 reaudits, ["certified_round", "images", "labels", "errors", "contradicted"]
             ),
             "preview": Thumbnails(shown, found.labels, context.policy.ontology),
@@ -96,15 +103,15 @@ def auto_accept(context: RoundContext, inputs: AcceptInputs) -> AutoAccept:
 
 
 def _accept(context: RoundContext, inputs: AcceptInputs) -> AutoAccepted:
-    """Return the labels of a round that no person gives, with the certificate they rest on.
+    """Return the automatic labels of a round, with their certificate.
 
-    The audit of the round is a random sample of its pool, but what is accepted is never what the
-    rules of selection chose: those images went to people. So the certificate is made for the
-    rest, that is for the pool without what the same rules would have chosen had nobody been
-    audited; both were written down when the images were chosen (``select.py``). That choice knows
-    nothing of the audit, so the audited images among the rest are a random sample of it. An
-    audited image of which no answer stands counts with all its proposals wrong: leaving out what
-    people cannot agree on would flatter the model.
+    The audit of the round is a random sample of its pool, but images chosen by the rules of
+    selection are never accepted: annotators have them. So the certificate is made for the
+    remaining images: the pool without the images that the same rules would have chosen without an
+    audit. Both were recorded when the images were selected (``select.py``). That choice does not
+    depend on the audit, so the audited images among the remaining ones are a random sample of
+    them. An audited image without valid labels counts with all its predictions wrong: leaving out
+    images that annotators cannot agree on would favour the model.
     """
     round_id, lake, policy = context.round_id, context.lake, context.policy
     if not policy.auto_accept.enabled:
@@ -114,33 +121,35 @@ def _accept(context: RoundContext, inputs: AcceptInputs) -> AutoAccepted:
     frame = inputs.audit_frame
     boxed = [each.name for each in policy.ontology.classes if each.shape == "box"]
     refusal = "" if len(frame) else _NO_FRAME
-    if not set(frame["predictions_sha256"]) <= {tables.digest(ModelPredictions, round_id)}:
-        refusal = _OTHER_PROPOSALS
+    digest = tables.digest(ModelPredictions, round_id)
+    if not set(frame[AuditFrame.predictions_sha256]) <= {digest}:
+        refusal = _OTHER_PREDICTIONS
     if len(boxed) < len(policy.ontology.classes):
         refusal = _OTHER_SHAPES
     predictions = inputs.model_predictions
-    predictions = predictions[predictions["class_name"].isin(boxed)]
-    selected = inputs.selected_images.sort_values("rank")
+    predictions = predictions[predictions[ModelPredictions.class_name].isin(boxed)]
+    selected = inputs.selected_images.sort_values(SelectedImages.rank)
     tasks = inputs.label_tasks
-    open_ = frame.loc[~frame["by_rule"], "image_id"]
-    drawn = selected.loc[selected["audit"] & selected["image_id"].isin(open_), "image_id"]
-    blind = tasks.groupby("image_id")["blind"].all()
-    audit = [image for image in drawn if blind.get(image, False)]
-    # An image that is a gold task was asked about too.
-    rest = open_[~open_.isin({*selected["image_id"], *tasks["image_id"]})]
+    open_ = frame.loc[~frame[AuditFrame.by_rule], AuditFrame.image_id]
+    is_drawn = selected[SelectedImages.audit] & selected[SelectedImages.image_id].isin(open_)
+    drawn = selected.loc[is_drawn, SelectedImages.image_id]
+    audit = _without_predictions(drawn, tasks)
+    # Gold tasks were annotated too.
+    asked = {*selected[SelectedImages.image_id], *tasks[LabelTasks.image_id]}
+    remaining = open_[~open_.isin(asked)]
     images = accepted_images(lake.tables)
-    described = images[images["image_id"].isin([*rest, *audit])].drop_duplicates("image_id")
+    described = images[images[CleanedImages.image_id].isin([*remaining, *audit])].drop_duplicates(
+        "image_id"
+    )
     vectors = features_for(
         described, ImageEmbedder(), store=lake.store, load=lake.image, round_id=round_id
     )
     described = described.set_index("image_id")
     features = {name: described[name] for name in _COMPARED}
     features["look"] = vectors.set_index("image_id")["vector"]
+    labels = Audit(audit, _valid_labels(inputs.reviewed_labels, audit))
     return accept_labels(
-        predictions,
-        rest.tolist(),
-        Audit(audit, _standing(inputs.reviewed_labels, audit)),
-        features,
+        AcceptanceCandidates(predictions, remaining.tolist(), labels, features),
         round_id=round_id,
         policy=policy.auto_accept,
         seconds_per_image=_seconds_per_image(inputs.human_labels),
@@ -149,55 +158,66 @@ def _accept(context: RoundContext, inputs: AcceptInputs) -> AutoAccepted:
     )
 
 
-def _reaudits_by_now(context: RoundContext) -> pd.DataFrame:
-    """Return the ``reaudits``: what people found since in images accepted without a person.
+def _reaudits_by_now(context: RoundContext) -> Frame[Reaudits]:
+    """Return the ``reaudits``: later annotations of images accepted without a person.
 
-    Of every certificate of another round those images count that were drawn by lot since and
-    answered blind: to be seen again, or in a later audit. What the rules of selection chose of
-    them, or somebody pinned, says nothing of the others. As in an audit, an image of which no
-    answer stands counts with all its labels wrong.
+    For each certificate of another round, the images count that were later drawn at random and
+    annotated without predictions, as a reaudit or in a later audit. Images chosen by the rules of
+    selection or by an include list do not represent the others. As in an audit, an image without
+    valid labels counts with all its labels wrong.
     """
     round_id, lake = context.round_id, context.lake
     tables = lake.tables
     certificates = tables.read_all(Certificates)
     accepted = tables.read_all(AutoLabels)
-    overall = certificates[(certificates["class_name"] == "") & certificates["granted"]]
+    is_overall = certificates[Certificates.class_name] == ""
+    overall = certificates[is_overall & certificates[Certificates.granted]]
     annotated = tables.rounds(ReviewedLabels)
     cancelled = cancelled_rounds(lake.store, annotated)
     found = []
-    for certificate in records(overall[overall["round_id"] != round_id]):
+    for certificate in records(overall[overall[Certificates.round_id] != round_id]):
         certified = str(certificate["round_id"])
-        labels = accepted[accepted["round_id"] == certified]
+        labels = accepted[accepted[AutoLabels.round_id] == certified]
         later = [key for key in annotated if key > certified and key not in cancelled]
-        audits = [_seen_since(key, labels, lake) for key in later]
+        audits = [_later_audit(key, labels, lake) for key in later]
         alpha, most_labels, level = (
             float(str(certificate[name])) for name in ("alpha", "most_labels", "delta")
         )
         images = [image for audit in audits for image in audit.images]
-        said = pd.concat([audit.labels for audit in audits]) if audits else labels.iloc[:0]
-        found.append(Reaudit(certified, labels, Audit(images, said), alpha, most_labels, level))
+        truth = pd.concat([audit.labels for audit in audits]) if audits else labels.iloc[:0]
+        found.append(Reaudit(certified, labels, Audit(images, truth), alpha, most_labels, level))
     return judge_certificates(found, round_id=round_id)
 
 
-def _seen_since(round_id: str, accepted: pd.DataFrame, lake: Lake) -> Audit:
-    """Return the accepted images that a later round drew by lot and that people answered."""
-    selected = lake.tables.read(SelectedImages, round_id).sort_values("rank")
-    at_random = selected["audit"] | (selected["rule"] == "reaudit")
-    drawn = selected.loc[at_random & selected["image_id"].isin(accepted["image_id"]), "image_id"]
-    blind = lake.tables.read(LabelTasks, round_id).groupby("image_id")["blind"].all()
+def _later_audit(round_id: str, accepted: Frame[AutoLabels], lake: Lake) -> Audit:
+    """Return the accepted images that a later round drew at random and has labels of."""
+    selected = lake.tables.read(SelectedImages, round_id).sort_values(SelectedImages.rank)
+    is_reaudit = selected[SelectedImages.rule] == SelectionRule.REAUDIT
+    is_accepted = selected[SelectedImages.image_id].isin(accepted[AutoLabels.image_id])
+    at_random = (selected[SelectedImages.audit] | is_reaudit) & is_accepted
+    drawn = selected.loc[at_random, SelectedImages.image_id]
     reviewed = lake.tables.read(ReviewedLabels, round_id)
-    annotated = set(reviewed["image_id"])
-    images = [image for image in drawn if blind.get(image, False) and image in annotated]
-    return Audit(images, _standing(reviewed, images))
+    annotated = set(reviewed[ReviewedLabels.image_id])
+    tasks = lake.tables.read(LabelTasks, round_id)
+    images = [image for image in _without_predictions(drawn, tasks) if image in annotated]
+    return Audit(images, _valid_labels(reviewed, images))
 
 
-def _standing(reviewed: pd.DataFrame, images: list[str]) -> pd.DataFrame:
-    """Return the labels that stand of these images."""
-    stands = ~reviewed["decision"].isin(["rejected", "undecided"])
-    return reviewed[stands & reviewed["image_id"].isin(images)]
+def _without_predictions(images: "pd.Series[str]", tasks: Frame[LabelTasks]) -> list[str]:
+    """Return the images of which every assignment is shown without predictions."""
+    blind = tasks.groupby(LabelTasks.image_id)[LabelTasks.blind].all()
+    return [image for image in images if blind.get(image, False)]
 
 
-def _seconds_per_image(said: pd.DataFrame) -> float:
-    """Return the seconds of people that an image takes: all its answers together."""
-    said = said[said["purpose"] == "label"].drop_duplicates("annotation_id")
-    return float(said.groupby("image_id")["lead_time_seconds"].sum().median())
+def _valid_labels(reviewed: Frame[ReviewedLabels], images: list[str]) -> Frame[ReviewedLabels]:
+    """Return the labels of these images that no reviewer rejected or left undecided."""
+    is_valid = ~reviewed[ReviewedLabels.decision].isin(OPEN_DECISIONS)
+    return reviewed[is_valid & reviewed[ReviewedLabels.image_id].isin(images)]
+
+
+def _seconds_per_image(human_labels: Frame[HumanLabels]) -> float:
+    """Return the median time that an image takes, in seconds: the sum of its annotations."""
+    is_label = human_labels[HumanLabels.purpose] == Purpose.LABEL
+    annotations = human_labels[is_label].drop_duplicates(HumanLabels.annotation_id)
+    seconds = annotations.groupby(HumanLabels.image_id)[HumanLabels.lead_time_seconds]
+    return float(seconds.sum().median())

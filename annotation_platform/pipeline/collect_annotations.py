@@ -2,28 +2,33 @@
 
 from dataclasses import dataclass
 
-import pandas as pd
-
 from annotation_platform.images.accepted import accepted_images
 from annotation_platform.labeling.backends.protocol import LabelingBackend
 from annotation_platform.labeling.rounds import collected_annotations
 from annotation_platform.pipeline.context import RoundContext
-from annotation_platform.pipeline.result import Counts, Histogram, Result, Rows, Thumbnails
+from annotation_platform.pipeline.result import BarChart, Counts, Result, TableRows, Thumbnails
+from annotation_platform.schema.tables import (
+    Annotations,
+    Frame,
+    HumanLabels,
+    LabelTasks,
+    RoundTasks,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Collected(Result):
-    """The labels of the annotations that count, all annotations, and the state of each task."""
+class AnnotationsCollected(Result):
+    """The labels of the counted annotations, all annotations, and the state of each task."""
 
-    human_labels: pd.DataFrame
-    annotations: pd.DataFrame
-    round_tasks: pd.DataFrame
+    human_labels: Frame[HumanLabels]
+    annotations: Frame[Annotations]
+    round_tasks: Frame[RoundTasks]
 
 
 def collect_annotations(
-    context: RoundContext, label_tasks: pd.DataFrame, labeling: LabelingBackend
-) -> Collected:
-    """Write new annotations into the ledger, and return what the ledger has of the round.
+    context: RoundContext, label_tasks: Frame[LabelTasks], labeling: LabelingBackend
+) -> AnnotationsCollected:
+    """Write new annotations into the ledger, and return the ledger's contents for the round.
 
     Raises:
         NotReadyError: annotations are missing.
@@ -32,23 +37,25 @@ def collect_annotations(
         context.round_id, label_tasks, labeling, context.lake, context.policy, now=context.now
     )
     labels = found.labels
-    said = labels.drop_duplicates("annotation_id")
+    annotations = labels.drop_duplicates(HumanLabels.annotation_id)
     images = accepted_images(context.tables).merge(label_tasks[["image_id"]].drop_duplicates())
-    return Collected(
+    return AnnotationsCollected(
         human_labels=labels,
         annotations=found.annotations,
         round_tasks=found.tasks,
         figures={
             "labels": len(labels),
-            "shapes": Counts(labels["shape"]),
-            "annotations": len(said),
-            "annotators": labels["annotator"].nunique(),
+            "shapes": Counts(labels[HumanLabels.shape]),
+            "annotations": len(annotations),
+            "annotators": labels[HumanLabels.annotator].nunique(),
             "surplus_annotations": found.not_counted,
-            "tasks": Counts(found.tasks["state"]),
-            "unusable_regions": int(said["refused_regions"].sum()),
-            "noticed": Rows(said[said["problems"] != ""], ["annotation_id", "problems"]),
+            "tasks": Counts(found.tasks[RoundTasks.state]),
+            "unusable_regions": int(annotations[HumanLabels.refused_regions].sum()),
+            "noticed": TableRows(
+                annotations[annotations[HumanLabels.problems] != ""], ["annotation_id", "problems"]
+            ),
             "minutes_of_work": found.minutes,
-            "classes": Histogram(labels["class_name"].dropna()),
+            "classes": BarChart(labels[HumanLabels.class_name].dropna()),
             "preview": Thumbnails(images, labels, context.policy.ontology),
         },
     )

@@ -1,4 +1,4 @@
-"""What every use case of a round works with."""
+"""The context of the use cases of a round."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ def _silent(sentence: str) -> None:
 
 @dataclass(frozen=True)
 class RoundContext:
-    """The round that a use case is about, the stores, the policy and the time.
+    """The round of a use case, the stores, the policy and the time.
 
     Attributes:
         round_id: the round.
         lake: tables, images, journals, and the landing zone.
-        policy: of the moment.
+        policy: the current policy.
         now: the time, UTC; use cases read no clock.
-        report: receives sentences about the progress of long work.
+        report: receives progress messages of long steps.
     """
 
     round_id: str
@@ -40,7 +40,3 @@ class RoundContext:
     def before(self, table: type[Table]) -> list[str]:
         """Return the rounds before this one that have a table, in order."""
         return [key for key in self.tables.rounds(table) if key < self.round_id]
-
-    def until_now(self, table: type[Table]) -> list[str]:
-        """Return the rounds up to this one that have a table, in order."""
-        return [key for key in self.tables.rounds(table) if key <= self.round_id]

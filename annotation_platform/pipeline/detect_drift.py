@@ -1,11 +1,11 @@
-"""How far the images of a round are like those that are known."""
+"""The drift of a round: how its images differ from the known ones."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from annotation_platform.curation.drift import Batch, Drift, measure_drift
+from annotation_platform.curation.drift import Drift, DriftSample, measure_drift
 from annotation_platform.images.accepted import accepted_images
 from annotation_platform.images.embedding import ImageEmbedder, features_for
 from annotation_platform.models.predictions import ImagePredictions
@@ -18,49 +18,60 @@ from annotation_platform.pipeline.held_out import (
     reference_images,
     rows_of,
 )
-from annotation_platform.pipeline.result import Result, Rows, Thumbnails
+from annotation_platform.pipeline.result import Result, TableRows, Thumbnails
 from annotation_platform.schema.rounds import round_number
+from annotation_platform.schema.tables import (
+    BatchDrift,
+    CleanedImages,
+    Frame,
+    HeldOutImages,
+    HeldOutPredictions,
+    ModelPredictions,
+    OddImages,
+    PredictedImages,
+)
+from annotation_platform.schema.tables.shared import Outcome
 
 
 @dataclass(frozen=True, kw_only=True)
 class DriftFound(Result):
     """The drift of a round, and the predictions for held-out images that it is measured with.
 
-    They are kept for ``find_issues`` too: to predict again then would keep annotators waiting.
+    The predictions are stored for ``find_issues``: predicting again would keep annotators waiting.
     """
 
-    batch_drift: pd.DataFrame
-    odd_images: pd.DataFrame
-    held_out_predictions: pd.DataFrame
-    held_out_images: pd.DataFrame
+    batch_drift: Frame[BatchDrift]
+    odd_images: Frame[OddImages]
+    held_out_predictions: Frame[HeldOutPredictions]
+    held_out_images: Frame[HeldOutImages]
 
 
 def detect_drift(
     context: RoundContext,
-    cleaned_images: pd.DataFrame,
-    model_predictions: pd.DataFrame,
-    predicted_images: pd.DataFrame,
+    cleaned_images: Frame[CleanedImages],
+    model_predictions: Frame[ModelPredictions],
+    predicted_images: Frame[PredictedImages],
     models: ModelRegistry,
 ) -> DriftFound:
-    """Return how the images of the round differ from those that are known."""
+    """Return how the images of the round differ from the known images."""
     held_out = predict_held_out(context, predicted_images, models)
     drift = _drift_of_round(context, model_predictions, predicted_images, held_out)
-    accepted = cleaned_images[cleaned_images["outcome"] == "accepted"]
+    accepted = cleaned_images[cleaned_images[CleanedImages.outcome] == Outcome.ACCEPTED]
     effects = dict(zip(drift.features["feature"], drift.features["effect"], strict=True))
-    shown = drift.odd.merge(accepted.drop(columns="round_id"))
+    shown = drift.outliers.merge(accepted.drop(columns="round_id"))
     return DriftFound(
         batch_drift=drift.features,
-        odd_images=drift.odd,
+        odd_images=drift.outliers,
         held_out_predictions=held_out.predictions,
         held_out_images=held_out.images,
         figures={
             "drifted": ", ".join(drift.drifted),
             "says": drift.sentence,
-            "odd_images": len(drift.odd),
-            "held_out_images_looked_at": len(held_out.images),
+            "odd_images": len(drift.outliers),
+            "held_out_images_predicted": len(held_out.images),
             **{f"effect_{name}": float(effect) for name, effect in effects.items()},
-            "features": Rows(drift.features, ["feature", "effect", "p_value", "detail"]),
-            "why_odd": Rows(drift.odd, ["image_id", "distance", "why"]),
+            "features": TableRows(drift.features, ["feature", "effect", "p_value", "detail"]),
+            "why_odd": TableRows(drift.outliers, ["image_id", "distance", "why"]),
             "preview": Thumbnails(shown, model_predictions),
         },
     )
@@ -69,27 +80,27 @@ def detect_drift(
 def _drift_of_round(
     context: RoundContext,
     predictions: pd.DataFrame,
-    seen: pd.DataFrame,
+    predicted: pd.DataFrame,
     held_out: ImagePredictions,
 ) -> Drift:
-    """Return how the accepted images of a round differ from all that earlier rounds accepted.
+    """Return how the accepted images of a round differ from those of all earlier rounds.
 
-    Objects and classes are compared by what the proposing detector sees, in both: labels would
-    differ from its proposals although nothing drifted. So it is shown images of the val and test
-    splits, of which it knows no more than of the round's; where there are enough, only those of
-    them that were drawn for the audit, for the others are what selection prefers. Before the first
-    model these two are left out. Rounds that are held are not known.
+    Objects and classes are compared by predictions on both sides: labels would differ from
+    predictions without any drift. So the reference is predicted by the same model, on images of the
+    val and test splits, which it was not trained on either; where there are enough, only on those
+    drawn for the random sample, because selection prefers certain images. Before the first model
+    these two features are left out. Held rounds are not part of the reference.
 
     Args:
         context: of the round.
         predictions: its ``model_predictions``.
-        seen: its ``predicted_images``.
+        predicted: its ``predicted_images``.
         held_out: the result of ``predict_held_out``.
     """
     round_id, lake, policy = context.round_id, context.lake, context.policy
     rng = np.random.default_rng([policy.seed, round_number(round_id)])
     accepted = accepted_images(lake.tables)
-    ours = accepted[accepted["round_id"] == round_id]
+    ours = accepted[accepted[CleanedImages.round_id] == round_id]
     theirs = known_before(round_id, lake, policy)
     compared = reference_images(round_id, theirs, lake)
     vectors = features_for(
@@ -100,17 +111,17 @@ def _drift_of_round(
         round_id=round_id,
     )
     return measure_drift(
-        Batch(
+        DriftSample(
             ours,
             rows_of(vectors, ours),
-            _weighed(of_ontology(rows_of(predictions, ours), policy)),
-            _looked_at(seen, ours),
+            _weighted(of_ontology(rows_of(predictions, ours), policy)),
+            _predicted(predicted, ours),
         ),
-        Batch(
+        DriftSample(
             theirs,
             rows_of(vectors, theirs),
-            _weighed(of_ontology(rows_of(held_out.predictions, compared), policy)),
-            _looked_at(held_out.images, compared),
+            _weighted(of_ontology(rows_of(held_out.predictions, compared), policy)),
+            _predicted(held_out.images, compared),
         ),
         round_id=round_id,
         rng=rng,
@@ -119,9 +130,9 @@ def _drift_of_round(
     )
 
 
-def _looked_at(predicted: pd.DataFrame, images: pd.DataFrame) -> list[str]:
-    return sorted(set(predicted["image_id"]) & set(images["image_id"]))
+def _predicted(predicted: pd.DataFrame, images: pd.DataFrame) -> list[str]:
+    return sorted(set(predicted[PredictedImages.image_id]) & set(images[CleanedImages.image_id]))
 
 
-def _weighed(predictions: pd.DataFrame) -> pd.DataFrame:
+def _weighted(predictions: pd.DataFrame) -> pd.DataFrame:
     return predictions[["image_id", "class_name"]].assign(weight=predictions["score"])

@@ -1,4 +1,4 @@
-"""Tables of the rounds before a round, which it has to wait for."""
+"""Tables of earlier rounds that a round waits for."""
 
 from collections.abc import Collection
 from typing import TypeVar
@@ -16,8 +16,8 @@ def earlier_rounds(
 ) -> Frame[T]:
     """Return a table of all rounds before this one; NotReadyError if one lacks it.
 
-    What a round may hold depends on what earlier rounds hold, so rounds go in order here. Those
-    ``without`` it are not waited for.
+    The contents of a round depend on those of earlier rounds, so rounds are processed in order.
+    Rounds in ``without`` may lack the table.
     """
     before = [key for key in RoundManifests(lake.store).rounds() if key < round_id]
     for key in before:

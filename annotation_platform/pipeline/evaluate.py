@@ -1,4 +1,4 @@
-"""How good a round's models are, and whether they are promoted."""
+"""The evaluation of a round's models, and the decision on their promotion."""
 
 import math
 from dataclasses import dataclass
@@ -13,39 +13,53 @@ from annotation_platform.models.evaluation.learning_curves import learning_histo
 from annotation_platform.models.loop import EvaluatedRound, evaluate_round
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.pipeline.context import RoundContext
-from annotation_platform.pipeline.result import Counts, Figure, Findings, Markdown, Result, Rows
+from annotation_platform.pipeline.result import (
+    Counts,
+    Figure,
+    Findings,
+    Markdown,
+    Result,
+    TableRows,
+)
 from annotation_platform.schema.tables import (
+    ChoiceFigures,
     ConsensusLabels,
+    Frame,
     HumanLabels,
+    MissedByModel,
     ModelAgreement,
+    ModelEvaluations,
+    ModelFindings,
     ModelPredictions,
     ModelSlices,
     TrainedModels,
+    TrainingSet,
 )
+from annotation_platform.schema.tables.shared import Split
 from annotation_platform.storage.round_tables import RoundTables
 
-_AGREED = (ModelPredictions, ConsensusLabels, HumanLabels)
+_COMPARED = (ModelPredictions, ConsensusLabels, HumanLabels)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluated(Result):
     """The evaluation of a round's models, and tables about where they fail."""
 
-    model_evaluation: pd.DataFrame
-    model_slices: pd.DataFrame
-    model_findings: pd.DataFrame
-    missed_by_model: pd.DataFrame
-    choice_figures: pd.DataFrame
-    model_agreement: pd.DataFrame
+    model_evaluation: Frame[ModelEvaluations]
+    model_slices: Frame[ModelSlices]
+    model_findings: Frame[ModelFindings]
+    missed_by_model: Frame[MissedByModel]
+    choice_figures: Frame[ChoiceFigures]
+    model_agreement: Frame[ModelAgreement]
 
 
 def evaluate(
     context: RoundContext,
-    trained_model: pd.DataFrame,
-    training_set: pd.DataFrame,
+    trained_model: Frame[TrainedModels],
+    training_set: Frame[TrainingSet],
     models: ModelRegistry,
 ) -> Evaluated:
-    """Evaluate the round's models on the test split; they are promoted if they are better."""
+    """Evaluate the round's models on the test split, and promote better ones."""
     evaluated = evaluate_round(
         context.round_id,
         trained_model,
@@ -54,7 +68,7 @@ def evaluate(
         image_path=context.lake.image_path,
         ontology=context.policy.ontology,
     )
-    examined = analyze_errors(
+    analysis = analyze_errors(
         context.round_id,
         evaluated,
         training_set,
@@ -66,18 +80,18 @@ def evaluate(
     agreement = _agreement(context)
     return Evaluated(
         model_evaluation=evaluated.table,
-        model_slices=examined.slices,
-        model_findings=examined.findings,
-        missed_by_model=examined.missed,
+        model_slices=analysis.slices,
+        model_findings=analysis.findings,
+        missed_by_model=analysis.missed,
         choice_figures=evaluated.classifier.figures,
         model_agreement=agreement,
         figures={
             **_model_figures(evaluated),
             **_choice_figures(evaluated),
-            **_examination_figures(examined, training_set),
+            **_analysis_figures(analysis, training_set),
             **_agreement_figures(agreement, context),
-            "more_images_help": Rows(_expected_gains(context, examined.slices)),
-            "preview": Rows(
+            "more_images_help": TableRows(_expected_gains(context, analysis.slices)),
+            "preview": TableRows(
                 evaluated.table, ["dataset_tag", "test_images", "map50", "promoted_map50"]
             ),
         },
@@ -100,7 +114,7 @@ def _model_figures(evaluated: EvaluatedRound) -> dict[str, Figure]:
 
 
 def _choice_figures(evaluated: EvaluatedRound) -> dict[str, Figure]:
-    """Return how well the classifier does; nothing where there are no classes of whole images."""
+    """Return the quality of the classifier; empty if there are no classifications."""
     row = evaluated.table.iloc[0]
     if not row["choice_images"]:
         return {}
@@ -111,24 +125,26 @@ def _choice_figures(evaluated: EvaluatedRound) -> dict[str, Figure]:
         **{name: float(row[name]) for name in numbers},
         "classifier_promoted": bool(row["classifier_promoted"]),
         "classifier_reason": Markdown(str(row["classifier_reason"])),
-        "choices": Rows(evaluated.classifier.figures, shown),
+        "choices": TableRows(evaluated.classifier.figures, shown),
     }
 
 
-def _examination_figures(examined: ErrorAnalysis, training_set: pd.DataFrame) -> dict[str, Figure]:
+def _analysis_figures(
+    analysis: ErrorAnalysis, training_set: Frame[TrainingSet]
+) -> dict[str, Figure]:
     shown = ["kind", "name", "images", "map", "map_low", "map_high", "difference"]
-    test = training_set[training_set["split"] == "test"]
+    test = training_set[training_set[TrainingSet.split] == Split.TEST]
     return {
-        "weak_slices": int(examined.slices["weak"].sum()),
-        "weakest_slices": Rows(examined.slices, shown),
-        "findings": Counts(examined.findings["kind"]),
-        "worst_findings": Findings(examined.findings, test),
-        "missed_in_training": len(examined.missed),
+        "weak_slices": int(analysis.slices[ModelSlices.weak].sum()),
+        "weakest_slices": TableRows(analysis.slices, shown),
+        "findings": Counts(analysis.findings[ModelFindings.kind]),
+        "worst_findings": Findings(analysis.findings, test),
+        "missed_in_training": len(analysis.missed),
     }
 
 
 def agreement_so_far(round_id: str, tables: RoundTables, agreement: pd.DataFrame) -> pd.DataFrame:
-    """Return the ``model_agreement`` of all rounds before this one, and this one's."""
+    """Return the ``model_agreement`` of all earlier rounds and of this one."""
     before = [key for key in tables.rounds(ModelAgreement) if key < round_id]
     earlier = tables.read_rounds(ModelAgreement, before)
     parts = [each for each in (earlier, agreement) if not each.empty] or [agreement]
@@ -137,21 +153,21 @@ def agreement_so_far(round_id: str, tables: RoundTables, agreement: pd.DataFrame
 
 def _agreement(context: RoundContext) -> pd.DataFrame:
     round_id, policy = context.round_id, context.policy
-    tables = [context.tables.read_rounds(table, [round_id]) for table in _AGREED]
-    predictions, consensus, people = tables
+    tables = [context.tables.read_rounds(table, [round_id]) for table in _COMPARED]
+    predictions, consensus, human_labels = tables
     return model_agreement(
         round_id,
         predictions,
         consensus,
-        people,
+        human_labels,
         ontology=policy.ontology,
         minimum_score=policy.labeling.minimum_score,
     )
 
 
 def _agreement_figures(agreement: pd.DataFrame, context: RoundContext) -> dict[str, Figure]:
-    """Return how far predictions and annotators agree, in this round and over all so far."""
-    overall = agreement[agreement["class_name"] == ""].set_index("annotations")["f1"]
+    """Return the agreement of predictions and annotators, in this round and over all so far."""
+    overall = agreement[agreement[ModelAgreement.class_name] == ""].set_index("annotations")["f1"]
     history = agreement_so_far(context.round_id, context.tables, agreement)
     return {
         "agreement_with_people": float(overall.get("consensus", math.nan)),
@@ -161,12 +177,12 @@ def _agreement_figures(agreement: pd.DataFrame, context: RoundContext) -> dict[s
 
 
 def _expected_gains(context: RoundContext, own_slices: pd.DataFrame) -> pd.DataFrame:
-    """Return what half as many training images again would give, by class and size."""
+    """Return the expected gain from 50 % more training images, by class and size."""
     tables = context.tables
     earlier = tables.read_rounds(ModelSlices, context.before(ModelSlices))
     parts = [each for each in (earlier, own_slices) if not each.empty] or [own_slices]
     slices = pd.concat(parts, ignore_index=True)
     rounds = [*context.before(ModelSlices), context.round_id]
     trained = tables.read_rounds(TrainedModels, rounds)
-    more = max(1.0, float(trained["train_images"].max()) / 2) if len(trained) else 1.0
+    more = max(1.0, float(trained[TrainedModels.train_images].max()) / 2) if len(trained) else 1.0
     return rank_by_gain(learning_history(slices, trained), more=more, rng=np.random.default_rng(0))

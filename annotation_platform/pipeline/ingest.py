@@ -1,11 +1,10 @@
-"""From arrivals to images named by their content."""
+"""Ingestion: the arrivals of a round become images named by their content."""
 
 from dataclasses import dataclass
 
-import pandas as pd
-
 from annotation_platform.pipeline.context import RoundContext
-from annotation_platform.pipeline.result import Result, Rows
+from annotation_platform.pipeline.result import Result, TableRows
+from annotation_platform.schema.tables import Frame, RawImages
 
 _SHOWN = ["source_key", "image_id", "byte_size", "source", "licence", "problem"]
 
@@ -14,7 +13,7 @@ _SHOWN = ["source_key", "image_id", "byte_size", "source", "licence", "problem"]
 class Ingested(Result):
     """The arrivals of a round, in the lake."""
 
-    raw_images: pd.DataFrame
+    raw_images: Frame[RawImages]
 
 
 def ingest(context: RoundContext) -> Ingested:
@@ -25,8 +24,8 @@ def ingest(context: RoundContext) -> Ingested:
         raw_images=raw,
         figures={
             "objects": len(raw),
-            "bytes": int(raw["byte_size"].sum()),
-            "unreadable": int(raw["image_id"].isna().sum()),
-            "preview": Rows(raw, _SHOWN),
+            "bytes": int(raw[RawImages.byte_size].sum()),
+            "unreadable": int(raw[RawImages.image_id].isna().sum()),
+            "preview": TableRows(raw, _SHOWN),
         },
     )

@@ -1,4 +1,4 @@
-"""How well the annotators of a round do."""
+"""The quality and pace of the annotators of a round."""
 
 from dataclasses import dataclass
 
@@ -13,30 +13,36 @@ from annotation_platform.labeling.backends.protocol import LabelingBackend
 from annotation_platform.labeling.qualification import qualify
 from annotation_platform.labeling.tasks import shown_predictions
 from annotation_platform.pipeline.context import RoundContext
-from annotation_platform.pipeline.result import Counts, Result, Rows
-from annotation_platform.schema.tables import AnnotatorQuality, HumanLabels
+from annotation_platform.pipeline.result import Counts, Result, TableRows
+from annotation_platform.schema.tables import (
+    AnnotatorPace,
+    AnnotatorQuality,
+    Frame,
+    HumanLabels,
+    ModelPredictions,
+)
 
 _PACE_ROUNDS = 3
-"""Earlier rounds that pace is compared with: practice makes older ones no measure."""
+"""Earlier rounds that pace is compared with: practice makes older rounds incomparable."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class QualityMeasured(Result):
     """The quality of a round's annotators, and their pace."""
 
-    annotator_quality: pd.DataFrame
-    annotator_pace: pd.DataFrame
+    annotator_quality: Frame[AnnotatorQuality]
+    annotator_pace: Frame[AnnotatorPace]
 
 
 def measure_quality(
     context: RoundContext,
-    human_labels: pd.DataFrame,
-    model_predictions: pd.DataFrame,
+    human_labels: Frame[HumanLabels],
+    model_predictions: Frame[ModelPredictions],
     labeling: LabelingBackend,
 ) -> QualityMeasured:
-    """Return how well each annotator does, next to the others and on gold tasks.
+    """Return the quality of each annotator, against the others and on gold tasks.
 
-    Where the policy has annotators qualify, those who do by now are granted the skill.
+    If the policy requires qualification, annotators who qualify now are granted the skill.
     """
     round_id, tables, policy = context.round_id, context.tables, context.policy
     known = known_labels(tables, policy.labeling.gold_origins)
@@ -45,9 +51,11 @@ def measure_quality(
     decisions = pre_annotation_decisions(human_labels, shown)
     measured = quality_table(round_id, human_labels, known, decisions)
     anchoring = crowd_anchoring(decisions)
-    # At half an overlap honest annotations agree with every sound prediction, shown or not.
-    waved = crowd_anchoring(pre_annotation_decisions(human_labels, shown, agreement_iou=0.5))
-    odd = label_anomalies(human_labels)
+    # At an IoU of 0.5, careful annotations agree with every correct prediction, shown or not.
+    accepted_unchanged = crowd_anchoring(
+        pre_annotation_decisions(human_labels, shown, agreement_iou=0.5)
+    )
+    anomalies = label_anomalies(human_labels)
     pace = measure_pace(
         round_id,
         human_labels,
@@ -55,7 +63,7 @@ def measure_quality(
         level=policy.drift.level,
         least_effect=policy.drift.least_effect,
     )
-    flagged = measured[measured["flags"] != ""]
+    flagged = measured[measured[AnnotatorQuality.flags] != ""]
     return QualityMeasured(
         annotator_quality=measured,
         annotator_pace=pace.table,
@@ -63,19 +71,19 @@ def measure_quality(
             "annotators": len(measured),
             "flagged": len(flagged),
             "qualified_now": ", ".join(_qualified(context, measured, labeling)),
-            "mean_quality": float(measured["quality"].mean()),
+            "mean_quality": float(measured[AnnotatorQuality.quality].mean()),
             "anchoring": anchoring.anchoring,
             "anchoring_low": anchoring.low,
             "anchoring_high": anchoring.high,
-            "waved_through": waved.anchoring,
-            "waved_through_low": waved.low,
-            "waved_through_high": waved.high,
-            "odd_annotations": Counts(odd["kind"]),
-            "odd": Rows(odd, ["kind", "annotation_id", "detail"]),
+            "waved_through": accepted_unchanged.anchoring,
+            "waved_through_low": accepted_unchanged.low,
+            "waved_through_high": accepted_unchanged.high,
+            "odd_annotations": Counts(anomalies["kind"]),
+            "odd": TableRows(anomalies, ["kind", "annotation_id", "detail"]),
             "pace": pace.sentence,
             "changed_pace": len(pace.changed),
-            "flags": Rows(flagged, ["annotator", "quality", "gold_quality", "flags"]),
-            "preview": Rows(measured),
+            "flags": TableRows(flagged, ["annotator", "quality", "gold_quality", "flags"]),
+            "preview": TableRows(measured),
         },
     )
 
@@ -83,9 +91,9 @@ def measure_quality(
 def _qualified(
     context: RoundContext, measured: pd.DataFrame, labeling: LabelingBackend
 ) -> list[str]:
-    """Grant the skill to annotators who qualify by now, and return their pseudonyms."""
+    """Grant the skill to annotators who qualify now, and return their pseudonyms."""
     others = context.tables.read_all(AnnotatorQuality)
-    others = others[others["round_id"] != context.round_id]
+    others = others[others[AnnotatorQuality.round_id] != context.round_id]
     so_far = pd.concat([others, measured], ignore_index=True)
     policy = context.policy.labeling
     people = labeling.annotators() if policy.qualify_annotations else []

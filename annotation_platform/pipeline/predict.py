@@ -1,4 +1,4 @@
-"""What the promoted model outputs for the images that can still be selected."""
+"""Predictions of the promoted model for the images that can still be selected."""
 
 from dataclasses import dataclass
 
@@ -9,22 +9,23 @@ from annotation_platform.labeling.tasks import shown_predictions
 from annotation_platform.models.predictions import predict_pool
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.pipeline.context import RoundContext
-from annotation_platform.pipeline.result import Histogram, Result, Thumbnails
-from annotation_platform.pipeline.unasked import unasked_images
+from annotation_platform.pipeline.result import BarChart, Result, Thumbnails
+from annotation_platform.pipeline.selectable import selectable_images
+from annotation_platform.schema.tables import Frame, ModelPredictions, PredictedImages
 
 
 @dataclass(frozen=True, kw_only=True)
 class Predicted(Result):
     """The predictions of a round, and the images that the model was run on."""
 
-    model_predictions: pd.DataFrame
-    predicted_images: pd.DataFrame
+    model_predictions: Frame[ModelPredictions]
+    predicted_images: Frame[PredictedImages]
 
 
-def selectable_images(context: RoundContext) -> pd.DataFrame:
-    """Return the accepted images that the round can select; see ``unasked_images``."""
+def selection_pool(context: RoundContext) -> pd.DataFrame:
+    """Return the accepted images that the round can select; see ``selectable_images``."""
     policy = context.policy
-    return unasked_images(
+    return selectable_images(
         context.round_id,
         context.lake,
         policy.ontology,
@@ -36,28 +37,28 @@ def selectable_images(context: RoundContext) -> pd.DataFrame:
 def predict(context: RoundContext, models: ModelRegistry) -> Predicted:
     """Return the predictions of the promoted model for the images the round can select."""
     policy = context.policy
-    pool = selectable_images(context)
-    proposed = predict_pool(
+    pool = selection_pool(context)
+    output = predict_pool(
         models, pool, context.lake.image_path, round_id=context.round_id, policy=policy
     )
-    predictions, looked_at = proposed.predictions, proposed.images
+    predictions, predicted = output.predictions, output.images
     least = policy.labeling.minimum_score
     shown = shown_predictions(predictions, policy.ontology, minimum_score=least)
     return Predicted(
         model_predictions=predictions,
-        predicted_images=looked_at,
+        predicted_images=predicted,
         figures={
-            "boxes": int((predictions["shape"] == "box").sum()),
-            "boxes_shown": int((shown["shape"] == "box").sum()),
-            "choices_shown": int((shown["shape"] == "choice").sum()),
+            "boxes": int((predictions[ModelPredictions.shape] == "box").sum()),
+            "boxes_shown": int((shown[ModelPredictions.shape] == "box").sum()),
+            "choices_shown": int((shown[ModelPredictions.shape] == "choice").sum()),
             "images": len(pool),
-            "images_without_proposals": int((looked_at["proposals"] == 0).sum()),
-            "dropped_outputs": int(looked_at["dropped"].sum()),
-            "passes": int(looked_at["passes"].sum()),
-            "seconds": float(looked_at["seconds"].sum()),
-            "model": proposed.model,
-            "scores": proposed.scores,
-            "classes": Histogram(shown["class_name"]),
+            "images_without_proposals": int((predicted[PredictedImages.proposals] == 0).sum()),
+            "dropped_outputs": int(predicted[PredictedImages.dropped].sum()),
+            "passes": int(predicted[PredictedImages.passes].sum()),
+            "seconds": float(predicted[PredictedImages.seconds].sum()),
+            "model": output.model,
+            "scores": output.scores,
+            "classes": BarChart(shown[ModelPredictions.class_name]),
             "preview": Thumbnails(pool, shown, policy.ontology),
         },
     )

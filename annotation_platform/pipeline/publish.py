@@ -11,40 +11,48 @@ from annotation_platform.errors import NotReadyError
 from annotation_platform.governance.audit_log.recording import record_policy, record_release
 from annotation_platform.governance.erasure.record import refuse_meanwhile
 from annotation_platform.pipeline.context import RoundContext
-from annotation_platform.pipeline.result import Figure, Markdown, Result, Rows
+from annotation_platform.pipeline.result import Figure, Markdown, Result, TableRows
 from annotation_platform.provenance.rebuilding.inputs import keep_inputs
 from annotation_platform.schema.shapes import AREAS
-from annotation_platform.schema.tables import AutoLabels, DatasetVersions, HumanLabels
+from annotation_platform.schema.tables import (
+    AutoLabels,
+    DatasetVersions,
+    ErrorBars,
+    Frame,
+    HumanLabels,
+    TrainingRounds,
+    TrainingSet,
+)
+from annotation_platform.schema.tables.shared import Split
 from annotation_platform.versioning.manifest import LabelError
-from annotation_platform.versioning.publisher import Published as PublishedVersion
-from annotation_platform.versioning.publisher import VersionInputs, publish_version
+from annotation_platform.versioning.publisher import Published, VersionInputs, publish_version
 from annotation_platform.versioning.store import VersionStore, image_source
 
 
 @dataclass(frozen=True, kw_only=True)
-class Published(Result):
+class VersionPublished(Result):
     """The version of a round."""
 
-    dataset_version: pd.DataFrame
+    dataset_version: Frame[DatasetVersions]
 
 
 def publish(
     context: RoundContext,
-    training_set: pd.DataFrame,
-    training_rounds: pd.DataFrame,
-    error_bars: pd.DataFrame,
+    training_set: Frame[TrainingSet],
+    training_rounds: Frame[TrainingRounds],
+    error_bars: Frame[ErrorBars],
     versions: VersionStore,
-) -> Published:
+) -> VersionPublished:
     """Publish the training set and return the round's ``dataset_version`` row.
 
-    Content that is published already makes no new version; its row names the existing one.
+    Content that is already published makes no new version; the row names the existing one.
 
     Args:
         context: of the round.
         training_set: of the round.
-        training_rounds: as the training set was built; a round may be merged again since then.
-        error_bars: of the training set; empty where none were measured.
-        versions: where to.
+        training_rounds: recorded with the training set; a round may have been merged again since.
+        error_bars: of the training set; empty if none were measured.
+        versions: the registry and remote to publish to.
 
     Raises:
         NotReadyError: the training set is empty.
@@ -57,8 +65,9 @@ def publish(
         )
     refuse_meanwhile(lake.store)
     record_policy(policy, lake, used_for=f"dataset_version of {round_id}", now=now)
-    included = training_rounds["included_round"]
-    rounds = dict(zip(included, training_rounds["labels_sha256"], strict=True))
+    included = training_rounds[TrainingRounds.included_round]
+    digests = training_rounds[TrainingRounds.labels_sha256]
+    rounds = dict(zip(included, digests, strict=True))
     published = publish_version(
         versions.open(),
         VersionInputs(
@@ -79,7 +88,7 @@ def publish(
     )
     row = _version_row(round_id, training_set, published)
     record_release(round_id, row, lake, now=now)
-    return Published(
+    return VersionPublished(
         dataset_version=DatasetVersions.from_rows([row]),
         data_version=published.folder_md5,
         figures=_figures(row, published, versions),
@@ -87,9 +96,9 @@ def publish(
 
 
 def _figures(
-    row: dict[str, Any], published: PublishedVersion, versions: VersionStore
+    row: dict[str, Any], published: Published, versions: VersionStore
 ) -> dict[str, Figure]:
-    """Return what the page of a version shows: its size, its name, and how to get it."""
+    """Return the figures of a version: its size, its name, and how to get it."""
     return {
         "images": row["images"],
         "boxes": row["boxes"],
@@ -100,28 +109,30 @@ def _figures(
             f"```\ngit clone {versions.shown} dataset && cd dataset\n"
             f"git checkout {published.tag} && dvc pull\n```"
         ),
-        "preview": Rows(pd.DataFrame([row]), ["version", "images", "boxes", "new_version"]),
+        "preview": TableRows(pd.DataFrame([row]), ["version", "images", "boxes", "new_version"]),
     }
 
 
 def _weights(
-    context: RoundContext, training_set: pd.DataFrame, rounds: Collection[str]
+    context: RoundContext, training_set: Frame[TrainingSet], rounds: Collection[str]
 ) -> list[str]:
-    """Return the digests of the weights whose predictions had part in the labels, sorted."""
-    accepted = training_set.loc[training_set["origin"] == AUTO, "image_id"]
-    proposed = context.tables.read_all(AutoLabels)
+    """Return the sorted digests of the weights whose predictions contributed to the labels."""
+    is_auto = training_set[TrainingSet.origin] == AUTO
+    accepted = training_set.loc[is_auto, TrainingSet.image_id]
+    auto_labels = context.tables.read_all(AutoLabels)
+    is_accepted = auto_labels[AutoLabels.image_id].isin(accepted)
     weights = {
-        *context.tables.values(HumanLabels, "weights_sha256", rounds),
-        *proposed.loc[proposed["image_id"].isin(accepted), "weights_sha256"],
+        *context.tables.values(HumanLabels, HumanLabels.weights_sha256, rounds),
+        *auto_labels.loc[is_accepted, AutoLabels.weights_sha256],
     }
     return sorted(weights - {""})
 
 
 def _version_row(
-    round_id: str, training_set: pd.DataFrame, published: PublishedVersion
+    round_id: str, training_set: Frame[TrainingSet], published: Published
 ) -> dict[str, Any]:
-    images = training_set.drop_duplicates("image_id")
-    splits = images["split"].value_counts()
+    images = training_set.drop_duplicates(TrainingSet.image_id)
+    splits = images[TrainingSet.split].value_counts()
     return {
         "round_id": round_id,
         "version": published.version,
@@ -129,15 +140,15 @@ def _version_row(
         "commit": published.commit,
         "folder_md5": published.folder_md5,
         "images": len(images),
-        "boxes": int(training_set["shape"].isin(AREAS).sum()),
-        **{f"{split}_images": int(splits.get(split, 0)) for split in ("train", "val", "test")},
+        "boxes": int(training_set[TrainingSet.shape].isin(AREAS).sum()),
+        **{f"{split}_images": int(splits.get(split, 0)) for split in Split},
         "new_version": published.new_version,
     }
 
 
-def _label_errors(error_bars: pd.DataFrame) -> list[LabelError]:
-    """Return error bars as a manifest has them."""
-    bars = error_bars.sort_values(["origin", "class_name"])
+def _label_errors(error_bars: Frame[ErrorBars]) -> list[LabelError]:
+    """Return error bars in the form of a manifest."""
+    bars = error_bars.sort_values([ErrorBars.origin, ErrorBars.class_name])
     return [
         LabelError(
             origin=str(bar["origin"]),

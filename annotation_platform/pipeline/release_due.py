@@ -1,10 +1,8 @@
-"""Whether a merged round may become a version: nobody has to decide any more, the labels pass."""
+"""Whether a merged round may become a version: no review is missing, and the labels pass."""
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import pandas as pd
 
 from annotation_platform.curation.training_set import (
     round_digest,
@@ -16,17 +14,17 @@ from annotation_platform.labeling.backends.protocol import Submission
 from annotation_platform.labeling.reviews import decisions
 from annotation_platform.labeling.round_decisions import cancelled_rounds
 from annotation_platform.pipeline.context import RoundContext
-from annotation_platform.schema.tables import ImportedLabels, ReviewedLabels
+from annotation_platform.schema.tables import Frame, ImportedLabels, ReviewedLabels, ReviewTasks
 from annotation_platform.storage.lake import Lake
 
 
 @dataclass(frozen=True)
 class ReleaseDue:
-    """What a release would be made of, and whom it waits for.
+    """The cause of a release, and the reviews that it waits for.
 
     Attributes:
-        cause: changes with the merged labels and with what reviewers decided.
-        waits_for: a sentence without its full stop; empty if it waits for nobody.
+        cause: a digest that changes with the merged labels and with the reviewers' decisions.
+        waits_for: a sentence without its full stop; empty if no review is missing.
     """
 
     cause: str
@@ -34,15 +32,15 @@ class ReleaseDue:
 
 
 def release_due(
-    context: RoundContext, review_tasks: pd.DataFrame, submitted: Sequence[Submission]
+    context: RoundContext, review_tasks: Frame[ReviewTasks], submitted: Sequence[Submission]
 ) -> ReleaseDue:
-    """Return what a release of a merged round would be made of now.
+    """Return the cause of a release of a merged round, and the missing reviews.
 
-    ``submitted`` is what its reviewers submitted, as the back end shows it.
+    ``submitted`` holds the submissions of its reviewers in the back end.
     """
     round_id, lake, policy = context.round_id, context.lake, context.policy
     decided = decisions(round_id, review_tasks, submitted, lake)
-    asked = int((review_tasks["backend"] != "").sum())
+    asked = int((review_tasks[ReviewTasks.backend] != "").sum())
     waits_for = ""
     if len(decided.reviews) < asked and policy.review.undecided == "wait":
         waits_for = f"{len(decided.reviews)} of {asked} images are reviewed"
@@ -51,7 +49,7 @@ def release_due(
 
 
 def merged_digest(round_id: str, lake: Lake) -> str:
-    """Return the digest of a merged round's labels and of what they leave open."""
+    """Return the digest of a merged round's labels and of its review tasks."""
     return round_digest(lake.tables, round_id, of=("consensus_labels", "review_tasks"))
 
 
@@ -59,14 +57,14 @@ def held_back(context: RoundContext) -> str:
     """Return why a merged round may not become a version; empty if it may."""
     round_id, lake, tables = context.round_id, context.lake, context.tables
     ontology = context.policy.ontology
-    if cancelled_rounds(lake.store, [round_id]) and not _labels_beside(round_id, lake):
+    if cancelled_rounds(lake.store, [round_id]) and not _other_labels(round_id, lake):
         return "it is cancelled, and no other round has labels"
     images = accepted_images(lake.tables)
     return round_problem(tables, round_id, images, ontology, labels_table="consensus_labels")
 
 
-def _labels_beside(round_id: str, lake: Lake) -> bool:
-    """Return whether another round has labels that count, or images landed with some."""
+def _other_labels(round_id: str, lake: Lake) -> bool:
+    """Return whether another round has labels that count, or there are imported labels."""
     tables = lake.tables
     finished = {key for key in tables.rounds(ReviewedLabels) if key != round_id}
     counting = finished - cancelled_rounds(lake.store, sorted(finished)).keys()

@@ -1,30 +1,29 @@
-"""The round in one row."""
+"""The report of a round: its figures in one row."""
 
 from dataclasses import dataclass
 
-import pandas as pd
-
 from annotation_platform.pipeline.context import RoundContext
-from annotation_platform.pipeline.result import Result, Rows
+from annotation_platform.pipeline.result import Result, TableRows
 from annotation_platform.reporting.round_report import report_round
+from annotation_platform.schema.tables import Frame, RoundReports
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reported(Result):
     """The figures of a round, from arrivals to model."""
 
-    round_report: pd.DataFrame
+    round_report: Frame[RoundReports]
 
 
 def report(context: RoundContext) -> Reported:
-    """Return the round from arrivals to model, in one row of figures."""
-    made = report_round(context.lake, context.round_id)
-    row = made.iloc[0]
+    """Return the figures of the round, from arrivals to model, in one row."""
+    table = report_round(context.lake, context.round_id)
+    row = table.iloc[0]
     return Reported(
-        round_report=made,
+        round_report=table,
         figures={
-            **{str(name): float(row[name]) for name in made.columns[1:-1]},
+            **{str(name): float(row[name]) for name in table.columns[1:-1]},
             "version": str(row["version"]),
-            "preview": Rows(made, ["accepted", "tasks", "annotations", "version"]),
+            "preview": TableRows(table, ["accepted", "tasks", "annotations", "version"]),
         },
     )

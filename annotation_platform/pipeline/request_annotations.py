@@ -1,4 +1,4 @@
-"""The tasks of a round, put before annotators."""
+"""The assignments of a round, published to annotators."""
 
 from dataclasses import dataclass
 
@@ -13,18 +13,20 @@ from annotation_platform.labeling.skills import Skills
 from annotation_platform.models.known_classes import ClassCoverage
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.pipeline.context import RoundContext
-from annotation_platform.pipeline.result import Counts, Link, Result, Rows
+from annotation_platform.pipeline.result import Counts, PageLink, Result, TableRows
+from annotation_platform.schema.tables import Frame, LabelTasks, ModelPredictions, SelectedImages
+from annotation_platform.schema.tables.shared import Purpose
 
 
 @dataclass(frozen=True, kw_only=True)
 class Requested(Result):
     """The assignments of a round."""
 
-    label_tasks: pd.DataFrame
+    label_tasks: Frame[LabelTasks]
 
 
 def shown_images(context: RoundContext, models: ModelRegistry) -> ShownImages:
-    """Return what annotators and reviewers see of images: masked where the policy masks."""
+    """Return the images as annotators and reviewers see them: masked if the policy says so."""
     policy = context.policy
     return ShownImages(context.lake, policy.masking, ClassCoverage(models, policy))
 
@@ -36,12 +38,12 @@ def labeling_context(context: RoundContext, labeling: LabelingBackend) -> Labeli
 
 def request_annotations(
     context: RoundContext,
-    selected_images: pd.DataFrame,
-    model_predictions: pd.DataFrame,
+    selected_images: Frame[SelectedImages],
+    model_predictions: Frame[ModelPredictions],
     labeling: LabelingBackend,
     models: ModelRegistry,
 ) -> Requested:
-    """Put the round's tasks before annotators; see ``ask_people`` for errors."""
+    """Publish the round's tasks to annotators; see ``ask_people`` for errors."""
     shown, policy = shown_images(context, models), context.policy
     tasks = ask_people(
         labeling_context(context, labeling),
@@ -51,26 +53,27 @@ def request_annotations(
         images=shown,
     )
     url = labeling.round_url(context.round_id)
-    assigned = tasks.loc[tasks["assignee"] != "", "assignee"]
+    is_gold = tasks[LabelTasks.purpose] == Purpose.GOLD
+    assigned = tasks.loc[tasks[LabelTasks.assignee] != "", LabelTasks.assignee]
     return Requested(
         label_tasks=tasks,
         figures={
-            "tasks": tasks["task_id"].nunique(),
-            "places": len(tasks),
-            "masked_images": shown.masked(tasks["image_id"]),
-            "gold_tasks": tasks.loc[tasks["purpose"] == "gold", "task_id"].nunique(),
-            "blind_places": int(tasks["blind"].sum()),
-            "places_for_anybody": len(tasks) - len(assigned),
-            "nobody_has_expertise": Counts(_expertise_lacking(tasks, context)),
-            "places_by_assignee": Counts(assigned),
-            "preview": Rows(tasks, ["image_id", "place", "backend", "backend_task"]),
-            **({"annotation_here": Link(url)} if url else {}),
+            "tasks": tasks[LabelTasks.task_id].nunique(),
+            "assignments": len(tasks),
+            "masked_images": shown.masked(tasks[LabelTasks.image_id]),
+            "gold_tasks": tasks.loc[is_gold, LabelTasks.task_id].nunique(),
+            "assignments_without_predictions": int(tasks[LabelTasks.blind].sum()),
+            "unassigned": len(tasks) - len(assigned),
+            "missing_expertise": Counts(_missing_expertise(tasks, context)),
+            "by_assignee": Counts(assigned),
+            "preview": TableRows(tasks, ["image_id", "place", "backend", "backend_task"]),
+            **({"annotation_here": PageLink(url)} if url else {}),
         },
     )
 
 
-def _expertise_lacking(tasks: pd.DataFrame, context: RoundContext) -> "pd.Series[str]":
-    """Return the expertise of each assignment that waits until a person is granted it."""
+def _missing_expertise(tasks: pd.DataFrame, context: RoundContext) -> "pd.Series[str]":
+    """Return the expertise of each assignment for which no annotator has it yet."""
     skills = Skills(context.lake.store)
-    asked = tasks.loc[tasks["expertise"] != "", "expertise"]
-    return asked[[not skills.people(skill) for skill in asked]]
+    required = tasks.loc[tasks[LabelTasks.expertise] != "", LabelTasks.expertise]
+    return required[[not skills.people(skill) for skill in required]]

@@ -1,4 +1,4 @@
-"""What a use case returns: tables by name, and figures about them."""
+"""The results of use cases: tables by name, and figures about them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -17,14 +17,14 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Histogram:
+class BarChart:
     """How often each value occurs, drawn as bars."""
 
     values: "pd.Series[str]"
 
 
 @dataclass(frozen=True)
-class Rows:
+class TableRows:
     """The first rows of a table; without ``columns`` all of its columns."""
 
     frame: pd.DataFrame
@@ -62,7 +62,7 @@ class Findings:
 
 
 @dataclass(frozen=True)
-class Link:
+class PageLink:
     """The address of a page."""
 
     url: str
@@ -83,12 +83,12 @@ Figure: TypeAlias = (
     | Mapping[str, object]
     | Sequence[str]
     | Counts
-    | Histogram
-    | Rows
+    | BarChart
+    | TableRows
     | Thumbnails
     | Quarantined
     | Findings
-    | Link
+    | PageLink
     | Markdown
     | None
 )
@@ -96,12 +96,12 @@ Figure: TypeAlias = (
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """The base of what use cases return: each field that is a table is named as the table is.
+    """The base of all results; a field that holds a table has the name of the table.
 
     Attributes:
-        figures: by name, about the first table of the result; a float that is not a number is a
-            gap.
-        data_version: of the first table, where the digest of something else tells it better.
+        figures: by name, about the first table of the result; charts have a gap where a float is
+            NaN.
+        data_version: of the first table, if another digest than its own identifies it better.
     """
 
     figures: Mapping[str, Figure] = field(default_factory=dict)

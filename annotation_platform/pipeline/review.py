@@ -1,4 +1,4 @@
-"""The images that annotations leave open: put before reviewers, and what they decide."""
+"""Reviews: tasks for the images that annotations leave open, and the reviewers' decisions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from annotation_platform.consensus.error_rate import ErrorRate
+from annotation_platform.curation.gates import OPEN_DECISIONS
 from annotation_platform.curation.label_issues import with_suspects
 from annotation_platform.images.accepted import accepted_images
 from annotation_platform.labeling import review_sampling, reviews
@@ -13,37 +14,47 @@ from annotation_platform.labeling.backends.protocol import LabelingBackend, Subm
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.request_annotations import labeling_context, shown_images
-from annotation_platform.pipeline.result import Counts, Link, Result, Rows, Thumbnails
+from annotation_platform.pipeline.result import Counts, PageLink, Result, TableRows, Thumbnails
+from annotation_platform.schema.tables import (
+    Conflicts,
+    ConsensusLabels,
+    Frame,
+    LabelIssues,
+    ReviewedLabels,
+    ReviewTasks,
+    SelectedImages,
+)
+from annotation_platform.schema.tables.shared import SelectionRule
 
 
 @dataclass(frozen=True)
 class ReviewInputs:
-    """The tables of a round that say what is open, by name."""
+    """The tables of a round from which its review tasks are made, by name."""
 
-    consensus_labels: pd.DataFrame
-    conflicts: pd.DataFrame
-    label_issues: pd.DataFrame
-    selected_images: pd.DataFrame
+    consensus_labels: Frame[ConsensusLabels]
+    conflicts: Frame[Conflicts]
+    label_issues: Frame[LabelIssues]
+    selected_images: Frame[SelectedImages]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReviewRequested(Result):
     """The review tasks of a round."""
 
-    review_tasks: pd.DataFrame
+    review_tasks: Frame[ReviewTasks]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reviewed(Result):
-    """The labels of a round as they were decided."""
+    """The decided labels of a round."""
 
-    reviewed_labels: pd.DataFrame
+    reviewed_labels: Frame[ReviewedLabels]
 
 
 def request_reviews(
     context: RoundContext, inputs: ReviewInputs, labeling: LabelingBackend, models: ModelRegistry
 ) -> ReviewRequested:
-    """Put the images with something open before reviewers, if the policy says so."""
+    """Publish review tasks for images that are open, if the policy has reviewers."""
     round_id, consensus = context.round_id, inputs.consensus_labels
     tasks = reviews.ask_reviewers(
         labeling_context(context, labeling),
@@ -57,34 +68,36 @@ def request_reviews(
         review_tasks=tasks,
         figures={
             "images": len(tasks),
-            "asked": int((tasks["backend"] != "").sum()),
-            "kinds": Counts(tasks["kinds"].str.split(", ").explode()),
-            "reasons": Rows(tasks, ["image_id", "kinds", "reasons"]),
+            "asked": int((tasks[ReviewTasks.backend] != "").sum()),
+            "kinds": Counts(tasks[ReviewTasks.kinds].str.split(", ").explode()),
+            "reasons": TableRows(tasks, ["image_id", "kinds", "reasons"]),
             "preview": Thumbnails(shown, consensus, context.policy.ontology),
-            **({"review_here": Link(url)} if url else {}),
+            **({"review_here": PageLink(url)} if url else {}),
         },
     )
 
 
 def _open_conflicts(context: RoundContext, inputs: ReviewInputs) -> pd.DataFrame:
-    """Return the conflicts, with the suspect labels where a reviewer can decide about them.
+    """Return the conflicts, and the suspected labels if reviewers can decide about them.
 
-    Without a reviewer an image with an open conflict would be left out of the release. And what is
-    in a random sample has to be judged by people alone.
+    Without a reviewer, an image with an open conflict would be left out of the release. Images of
+    random samples have no suspected labels: they must be labelled independently of the model.
     """
     if context.policy.review.gate != "manual":
         return inputs.conflicts
     selected = inputs.selected_images
-    drawn = selected["audit"] | (selected["rule"] == "reaudit")
+    is_reaudit = selected[SelectedImages.rule] == SelectionRule.REAUDIT
+    drawn = selected[SelectedImages.audit] | is_reaudit
     issues = inputs.label_issues
-    others = issues[~issues["image_id"].isin(selected.loc[drawn, "image_id"])]
+    sampled = selected.loc[drawn, SelectedImages.image_id]
+    others = issues[~issues[LabelIssues.image_id].isin(sampled)]
     return with_suspects(inputs.conflicts, others, inputs.consensus_labels)
 
 
 def decide_reviews(
     context: RoundContext,
-    consensus_labels: pd.DataFrame,
-    review_tasks: pd.DataFrame,
+    consensus_labels: Frame[ConsensusLabels],
+    review_tasks: Frame[ReviewTasks],
     submitted: Sequence[Submission],
 ) -> Reviewed:
     """Write the reviewers' decisions into the ledger, and return the labels as decided.
@@ -106,25 +119,25 @@ def decide_reviews(
         context.round_id, consensus_labels, disputed, context.policy
     )
     errors = review_sampling.estimated_errors(plan, labels)
-    images = labels.drop_duplicates("image_id")
-    held = images[images["decision"].isin(["rejected", "undecided"])]
-    decided = images.loc[images["decided_by"] != "", ["image_id"]]
+    images = labels.drop_duplicates(ReviewedLabels.image_id)
+    held = images[images[ReviewedLabels.decision].isin(OPEN_DECISIONS)]
+    decided = images.loc[images[ReviewedLabels.decided_by] != "", [ReviewedLabels.image_id]]
     reviewed = accepted_images(context.tables).merge(decided)
     return Reviewed(
         reviewed_labels=labels,
         figures={
             "images": len(images),
             "held_out_images": len(held),
-            "decisions": Counts(images["decision"]),
+            "decisions": Counts(images[ReviewedLabels.decision]),
             **({} if errors is None else _error_figures(errors)),
-            "held_out": Rows(held, ["image_id", "decision", "comment"]),
+            "held_out": TableRows(held, ["image_id", "decision", "comment"]),
             "preview": Thumbnails(reviewed, labels, context.policy.ontology),
         },
     )
 
 
 def _error_figures(errors: ErrorRate) -> dict[str, float]:
-    """Return what the review sample says about the undisputed images."""
+    """Return the error rate of undisputed images, estimated from the review sample."""
     return {
         "wrong_share": errors.rate,
         "wrong_share_low": errors.low,

@@ -1,5 +1,6 @@
-"""Which images a round asks about: chosen once, and with them what the audit speaks of."""
+"""Selection: the images that a round has annotated, and the population of its random sample."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import pandas as pd
@@ -11,12 +12,14 @@ from annotation_platform.labeling.assignment_plan import AssignmentPlan
 from annotation_platform.models.embedder import embedder_for
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.pipeline.context import RoundContext
-from annotation_platform.pipeline.predict import selectable_images
-from annotation_platform.pipeline.result import Counts, Result, Rows
+from annotation_platform.pipeline.predict import selection_pool
+from annotation_platform.pipeline.result import Counts, Result, TableRows
 from annotation_platform.policy import SelectionPolicy
 from annotation_platform.schema.tables import (
     AuditFrame,
     AutoLabels,
+    CleanedImages,
+    Frame,
     ModelPredictions,
     ReviewedLabels,
     SelectedImages,
@@ -28,17 +31,17 @@ from annotation_platform.storage.lake import Lake
 
 @dataclass(frozen=True, kw_only=True)
 class Selected(Result):
-    """The images that a round has annotated, and the pool that its random sample is about."""
+    """The images that a round has annotated, and the pool of its random sample."""
 
-    selected_images: pd.DataFrame
-    audit_frame: pd.DataFrame
+    selected_images: Frame[SelectedImages]
+    audit_frame: Frame[AuditFrame]
 
 
 def select(
-    context: RoundContext, model_predictions: pd.DataFrame, models: ModelRegistry
+    context: RoundContext, model_predictions: Frame[ModelPredictions], models: ModelRegistry
 ) -> Selected:
     """Return the images that are annotated in the round, in order."""
-    pool = selectable_images(context)
+    pool = selection_pool(context)
     selection, frame = _choose(context, pool, model_predictions, models)
     selected = selection.images
     return Selected(
@@ -46,14 +49,16 @@ def select(
         audit_frame=frame,
         figures={
             "images": len(selected),
-            "passed_over": int((~pool["image_id"].isin(selected["image_id"])).sum()),
-            "chosen_by": Counts(selected["rule"]),
+            "passed_over": int(
+                (~pool[CleanedImages.image_id].isin(selected[SelectedImages.image_id])).sum()
+            ),
+            "chosen_by": Counts(selected[SelectedImages.rule]),
             "outliers": dict(list(selection.outliers.items())[:50]),
             "kept_out": dict(list(selection.kept_out.items())[:50]),
             "pinned_but_not_in_the_pool": list(selection.overridden_elsewhere)[:50],
             "without_vector": len(selection.without_vector),
             "proposals_without_score": selection.unscored_predictions,
-            "preview": Rows(selected, ["rank", "image_id", "rule", "reason"]),
+            "preview": TableRows(selected, ["rank", "image_id", "rule", "reason"]),
         },
     )
 
@@ -61,26 +66,28 @@ def select(
 def _choose(
     context: RoundContext, pool: pd.DataFrame, predictions: pd.DataFrame, models: ModelRegistry
 ) -> tuple[Selection, pd.DataFrame]:
-    """Return what is selected of the pool, and the ``audit_frame``; empty without auto-accept.
+    """Return the selection from the pool, and the ``audit_frame``; empty without auto-accept.
 
-    Once annotators are asked, the selection is final: it is read again, without any remark.
+    After the first tasks are published the selection is final: the stored one is returned.
     """
     round_id, lake, policy = context.round_id, context.lake, context.policy
     tables = lake.tables
     if AssignmentPlan(lake.store, round_id).read().batches and tables.exists(
         SelectedImages, round_id
     ):
-        kept = tables.read(SelectedImages, round_id)
+        stored = tables.read(SelectedImages, round_id)
         frame = tables.read_rounds(AuditFrame, [round_id])
-        return Selection(kept, {}, {}, (), (), 0, {}), frame
+        return Selection(stored, {}, {}, (), (), 0, {}), frame
     embedder = embedder_for(policy.selection.embedder, models)
     known = accepted_images(lake.tables)
     held = set(held_rounds(lake.tables, policy.drift.gate)) - {round_id}
-    known = known[(known["round_id"] <= round_id) & ~known["round_id"].isin(held)]
+    known = known[
+        (known[CleanedImages.round_id] <= round_id) & ~known[CleanedImages.round_id].isin(held)
+    ]
     vectors = features_for(known, embedder, store=lake.store, load=lake.image, round_id=round_id)
-    pins, labels = SelectionOverrides(lake.store).read(), tables.read_all(ReviewedLabels)
-    asked = known[~known["image_id"].isin(pool["image_id"])]
-    unseen = _to_be_seen_again(round_id, pool, lake)
+    overrides, labels = SelectionOverrides(lake.store).read(), tables.read_all(ReviewedLabels)
+    asked = known[~known[CleanedImages.image_id].isin(pool[CleanedImages.image_id])]
+    again = _reaudited_images(round_id, pool, lake)
 
     def chosen_by(selection: SelectionPolicy) -> Selection:
         return select_batch(
@@ -89,40 +96,47 @@ def _choose(
             policy=selection,
             round_id=round_id,
             seed=policy.seed,
-            pins=pins,
+            pins=overrides,
             predictions=predictions,
             labels=labels,
             asked=asked,
-            again=unseen,
+            again=again,
             choose=policy.ontology.choose,
         )
 
     chosen = chosen_by(policy.selection)
     frame = AuditFrame.empty()
     if policy.auto_accept.enabled and not pool.empty:
-        budget = int((~chosen.images["audit"]).sum())
-        by_rule = {*pins, *unseen}
+        budget = int((~chosen.images[SelectedImages.audit]).sum())
+        by_rule = {*overrides, *again}
         if len(chosen.images) < len(pool) and budget:
-            # 0 would be everything.
+            # A budget of 0 means no limit.
             bare = policy.selection.model_copy(update={"audit_share": 0.0, "budget": budget})
             by_rule |= set(chosen_by(bare).images["image_id"])
-        digest = tables.digest(ModelPredictions, round_id)
-        frame = AuditFrame.from_rows(
-            [
-                {
-                    "round_id": round_id,
-                    "image_id": image,
-                    "by_rule": image in by_rule,
-                    "predictions_sha256": digest,
-                }
-                for image in dict.fromkeys(pool["image_id"])
-            ],
-        )
+        frame = _audit_frame(context, pool, by_rule)
     return chosen, frame
 
 
-def _to_be_seen_again(round_id: str, pool: pd.DataFrame, lake: Lake) -> list[str]:
-    """Return the images of the pool that were accepted without a person and drawn to be asked."""
+def _audit_frame(
+    context: RoundContext, pool: Frame[CleanedImages], by_rule: Collection[str]
+) -> Frame[AuditFrame]:
+    """Return the pool, with the images that the rules choose without an audit."""
+    digest = context.tables.digest(ModelPredictions, context.round_id)
+    return AuditFrame.from_rows(
+        [
+            {
+                "round_id": context.round_id,
+                "image_id": image,
+                "by_rule": image in by_rule,
+                "predictions_sha256": digest,
+            }
+            for image in dict.fromkeys(pool[CleanedImages.image_id])
+        ],
+    )
+
+
+def _reaudited_images(round_id: str, pool: pd.DataFrame, lake: Lake) -> list[str]:
+    """Return the images of the pool that were accepted without a person and drawn for a reaudit."""
     accepted = lake.tables.read_all(AutoLabels)
-    drawn = accepted[accepted["seen_again"] & (accepted["round_id"] < round_id)]
-    return sorted(set(drawn["image_id"]) & set(pool["image_id"]))
+    drawn = accepted[accepted[AutoLabels.seen_again] & (accepted[AutoLabels.round_id] < round_id)]
+    return sorted(set(drawn[AutoLabels.image_id]) & set(pool[CleanedImages.image_id]))

@@ -21,7 +21,7 @@ from annotation_platform.schema.tables import BatchDrift
 from annotation_platform.settings import read_settings
 from resources.causes import CAUSE
 from resources.deployments import build_resources
-from sensors.trouble import failure_sensor
+from sensors.alerts import failure_sensor
 
 SECRET = "CANARY-5f2a9c"
 ONE = "round-0001"

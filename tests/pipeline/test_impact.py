@@ -13,7 +13,7 @@ from annotation_platform.errors import DataError
 from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.labeling.round_decisions import RoundRecord
 from annotation_platform.models.registry import ModelRegistry
-from annotation_platform.pipeline.unasked import unasked_images
+from annotation_platform.pipeline.selectable import selectable_images
 from annotation_platform.provenance.changes import find_changes
 from annotation_platform.provenance.diff import diff_versions
 from annotation_platform.provenance.impact import Subject, find_impact, find_subject
@@ -118,8 +118,8 @@ def test_the_impact_of_an_annotator_is_what_disregarding_them_changes(played):
     assert set(difference.changes["cause"]) == {"policy"}
     tasks = played.lake.tables.read(RoundTasks, TWO).set_index("image_id")["state"]
     assert set(tasks.index[tasks == "left"]) == alone
-    # No annotation is lost: the images are requested again, and the annotations stay stored.
-    asked = unasked_images(THREE, played.lake, played.platform.policy.ontology)
+    # Nothing is lost: it is asked again, and the answers are there if they are trusted after all.
+    asked = selectable_images(THREE, played.lake, played.platform.policy.ontology)
     assert set(asked["image_id"]) == alone
     assert len(played.annotations()) == len(annotations)
     # The others are enough for images of the first round.

@@ -1,4 +1,4 @@
-"""Images that land with their labels: nobody is asked, and a version starts from them."""
+"""Images that land with their labels: they need no annotators, and a version starts from them."""
 
 import hashlib
 import json
@@ -139,7 +139,7 @@ def test_people_are_asked_only_about_images_without_usable_labels(home):
     checks = {event.check_name: event for event in started.get_asset_check_evaluations()}
     check = checks["imported_labels_usable"]
     assert check.passed is False
-    assert f"{len(refused)} images with labels that cannot be used" in check.description
+    assert f"{len(refused)} images with unusable labels" in check.description
     assert any("class 'ship'" in text for text in check.metadata["first"].value)
     assert waits(home) == {"round-0001": "people"}
 

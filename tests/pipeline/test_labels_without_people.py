@@ -195,9 +195,9 @@ def test_what_is_right_is_accepted_and_trains_and_its_path_is_told(world):
     version = tables.read(DatasetVersions, ONE).iloc[0]
     manifest = read_manifest(world.platform.settings.registry_path, version["tag"])
     assert set(manifest.weights) == set(tables.read(AutoLabels, ONE)["weights_sha256"])
-    told = {(bar.origin, bar.class_name): bar for bar in manifest.label_errors}
-    assert told["auto", ""].high == round(overall["bound"], 4)
-    assert (told["people", ""].rate, told["people", ""].high) == (None, 1.0)
+    bars = {(bar.origin, bar.class_name): bar for bar in manifest.label_errors}
+    assert bars["auto", ""].high == round(overall["bound"], 4)
+    assert (bars["people", ""].rate, bars["people", ""].high) == (None, 1.0)
     derived = derive_version(
         world.platform.lake,
         read_inputs(world.platform.lake, manifest.inputs, where=version["tag"]),
@@ -230,10 +230,10 @@ def test_what_is_right_is_accepted_and_trains_and_its_path_is_told(world):
     assert set(rests.index[rests == "accepted"]) == set(auto["label_id"])
     expected, found = impact.without.changes, find_changes(was.labels, now.labels)
     assert expected.equals(found[expected.columns])
-    told = explain_image(world.platform.state(version["tag"]), min(taken)).labels[0]
-    assert (told.origin, told.votes, told.rests_on) == ("auto", [], [])
-    assert told.certificate["bound"] == overall["bound"]
-    # What a version holds stays told, whatever later ones leave out.
+    explained = explain_image(world.platform.state(version["tag"]), min(taken)).labels[0]
+    assert (explained.origin, explained.votes, explained.rests_on) == ("auto", [], [])
+    assert explained.certificate["bound"] == overall["bound"]
+    # The labels of a version stay explained, whatever later versions leave out.
     assert [each.state for each in world.history(min(taken))][-1] == "exported"
 
 
@@ -265,12 +265,12 @@ def test_accepted_images_are_seen_again_blind_and_a_later_certificate_takes_over
     now = accepted_in(world, TWO)
     assert set(labels.index[labels["origin"] == "auto"]) == now
     # Where people were asked about what was accepted, their round says what it is now.
-    told = causes(world, tag_of(world, ONE), tag_of(world, TWO))
+    by_cause = causes(world, tag_of(world, ONE), tag_of(world, TWO))
     # What both certificates accept is the same label.
-    assert now - taken <= told["model"]
-    assert not told["model"] & set(labels.index[labels["origin"] == "people"])
-    assert told["new round"] >= drawn
-    assert set(told) == {"model", "new round"}
+    assert now - taken <= by_cause["model"]
+    assert not by_cause["model"] & set(labels.index[labels["origin"] == "people"])
+    assert by_cause["new round"] >= drawn
+    assert set(by_cause) == {"model", "new round"}
 
 
 def test_what_people_contradict_is_withdrawn_and_named(world):
@@ -288,8 +288,8 @@ def test_what_people_contradict_is_withdrawn_and_named(world):
     assert f"{ONE}: " in str(checks["certificates_hold"].metadata["first"].value)
     labels = tables.read(TrainingSet, TWO)
     assert set(labels["origin"]) == {"people"}
-    told = causes(world, tag_of(world, ONE), tag_of(world, TWO))
-    assert told["model"] == taken - set(labels["image_id"])
+    by_cause = causes(world, tag_of(world, ONE), tag_of(world, TWO))
+    assert by_cause["model"] == taken - set(labels["image_id"])
     # Images of a holdout sample are judged by people alone: what the model says of them is listed,
     # and sends no reviewer there.
     selected = tables.read(SelectedImages, TWO)
@@ -314,17 +314,17 @@ def test_without_a_frame_or_with_other_proposals_nothing_is_accepted(world):
     world.platform.run("merge_round", ONE)
     world.release(ONE)
     assert accepted_in(world, ONE) == set()
-    assert "was off when" in tables.read(Certificates, ONE)["reason"].iloc[0]
+    assert "was off when the images" in tables.read(Certificates, ONE)["reason"].iloc[0]
 
     world.land(2, 24)
     assert world.platform.start_round(TWO).success
-    anew = tables.read(ModelPredictions, TWO)
-    tables.write(ModelPredictions, TWO, anew.assign(score=0.98))
+    changed = tables.read(ModelPredictions, TWO)
+    tables.write(ModelPredictions, TWO, changed.assign(score=0.98))
     world.annotation(TWO)
     world.platform.run("merge_round", TWO)
     world.release(TWO)
     assert accepted_in(world, TWO) == set()
-    assert "made anew" in tables.read(Certificates, TWO)["reason"].iloc[0]
+    assert "predictions changed after the audit" in tables.read(Certificates, TWO)["reason"].iloc[0]
 
 
 def test_a_version_waits_until_an_audit_shows_that_its_labels_are_good_enough(world):

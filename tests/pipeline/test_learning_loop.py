@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 import yaml
 
-from annotation_platform.pipeline.unasked import unasked_images
+from annotation_platform.pipeline.selectable import selectable_images
 from annotation_platform.schema.tables import (
     AnnotatorPace,
     AutoLabels,
@@ -76,7 +76,7 @@ def test_an_audit_is_drawn_annotated_blind_and_too_small_to_certify_anything(pla
 
     nothing_known = first["round_resembles_earlier_rounds"]
     assert nothing_known.passed
-    assert "Nothing is known yet" in nothing_known.description
+    assert "There are no earlier images" in nothing_known.description
     drift = tables.read(BatchDrift, "round-0002").set_index("feature")
     assert {"brightness", "look", "objects", "classes"} <= set(drift.index)
     assert (drift["reference_images"] == 8).all()
@@ -95,8 +95,9 @@ def test_an_audit_is_drawn_annotated_blind_and_too_small_to_certify_anything(pla
     assert tables.read(LabelIssues, "round-0001").empty
     assert tables.exists(LabelIssues, "round-0002")
 
-    assert first["annotators_as_fast_as_before"].passed
-    assert "Nobody answered enough" in first["annotators_as_fast_as_before"].description
+    pace = first["annotators_as_fast_as_before"]
+    assert pace.passed
+    assert "No annotator has enough annotations" in pace.description
     assert second["annotators_as_fast_as_before"].severity == dg.AssetCheckSeverity.WARN
     assert tables.exists(AnnotatorPace, "round-0002")
 
@@ -118,11 +119,11 @@ def test_an_audit_is_drawn_annotated_blind_and_too_small_to_certify_anything(pla
 
     # Proposals are compared with what people settled on, and with each blind annotation.
     compared = tables.read(ModelAgreement, "round-0002").set_index(["annotations", "class_name"])
-    settled, said = (
+    settled, own = (
         tables.read(table_named(name), "round-0002")
         for name in ("consensus_labels", "human_labels")
     )
-    blind = said[said["blind"]]
+    blind = own[own["blind"]]
     for annotations, rows in (("consensus", settled), ("blind", blind)):
         assert compared.loc[(annotations, ""), "labels"] == (rows["shape"] == "box").sum() > 0
     check_training_looks_again_at_what_the_last_model_missed(platform, labels)
@@ -162,5 +163,5 @@ def test_a_image_pinned_after_it_was_asked_about_is_asked_about_once_more(platfo
     again = platform.lake.tables.read(SelectedImages, "round-0002").set_index("image_id")
     assert again.loc[image, "reason"] == "wanted by ada: missed by the model"
     assert len(again) == 9
-    pool = unasked_images("round-0003", platform.lake, platform.policy.ontology)
+    pool = selectable_images("round-0003", platform.lake, platform.policy.ontology)
     assert image not in set(pool["image_id"])

@@ -107,7 +107,7 @@ def test_commands_and_calls_do_what_runs_of_the_ui_do(platform, twin):
     assert command("version", "verify", "--all")["whole"] is True
     run_job("verify_versions", copy.settings)
     next((copy.settings.home_path / "remote").rglob("*.dir")).unlink()
-    with pytest.raises(AnnotationPlatformError, match=r"verify_versions failed: .*not whole"):
+    with pytest.raises(AnnotationPlatformError, match=r"verify_versions failed: .*damaged"):
         run_job("verify_versions", copy.settings)
 
 
@@ -115,7 +115,7 @@ def test_a_job_that_cannot_run_ends_with_one_line(platform, twin):
     copy = twin("empty")
     missing = CliRunner().invoke(app, ["round", "merge", "round-0009"])
     assert isinstance(missing.exception, AnnotationPlatformError)
-    assert "round-0009: there is no such round" in str(missing.exception)
+    assert "round-0009 does not exist" in str(missing.exception)
     nothing = CliRunner().invoke(app, ["round", "start"])
     assert "There is no round to start" in str(nothing.exception)
     assert copy.lake.manifests.rounds() == []

@@ -101,13 +101,13 @@ def check_consensus_follows_its_inputs(platform):
     assert resolve()["mean_iou"].min() > loose["mean_iou"].min()
     platform.change_policy(consensus={"iou_threshold": 0.5})
     # Of two people, where one saw an object and the other did not, the better one is right.
-    said = tables.read(HumanLabels, "round-0001")
-    two = said.groupby("image_id")["annotator"].transform(
+    labels = tables.read(HumanLabels, "round-0001")
+    two = labels.groupby("image_id")["annotator"].transform(
         lambda each: each.isin(sorted(set(each))[:2])
     )
     shares = np.linspace(0.1, 0.99, len(quality))
     known = quality.assign(gold_annotations=50)
-    first = resolve(human_labels=said[two], annotator_quality=known.assign(gold_quality=shares))
+    first = resolve(human_labels=labels[two], annotator_quality=known.assign(gold_quality=shares))
     last = resolve(annotator_quality=known.assign(gold_quality=shares[::-1]))
     assert len(first) > 0
     assert not first.equals(last)
@@ -125,7 +125,7 @@ def test_a_broken_gate_stops_the_release_and_publishes_nothing(platform):
     start(platform, 1, "round-0001")
     platform.annotation("round-0001")
     platform.release("round-0001", platform.merge("round-0001"))
-    # Somebody tampers with the splits: a tested image would become a training image.
+    # The splits are tampered with: a test image would become a training image.
     splits = platform.lake.tables.read(Splits, "round-0001")
     tested = splits["split"] == "test"
     platform.lake.tables.write(

@@ -21,7 +21,7 @@ from annotation_platform.schema.tables import (
     SelectedImages,
 )
 from annotation_platform.versioning.registry import list_versions
-from resources.causes import goes_on
+from resources.causes import record_further_work
 from resources.instance import end_dead_runs
 from sensors.attempts import next_attempt
 from sensors.labeling import labeling_complete_sensor
@@ -149,7 +149,7 @@ def test_a_merge_that_went_on_uses_up_no_key_of_the_release(platform):
         finish(platform, next_due(instance, *where), dg.DagsterRunStatus.FAILURE)
     merging = next_due(instance, "merge_round", "round-0001")
     run = finish(platform, merging, dg.DagsterRunStatus.STARTED)
-    goes_on(instance, run, *where, "cause")
+    record_further_work(instance, run, *where, "cause")
     assert "release_round is under way" in next_attempt(instance, *where, "cause").waits_for
     instance.handle_run_event(run, _event("merge_round", dg.DagsterRunStatus.FAILURE))
     assert next_attempt(instance, "merge_round", "round-0001", "cause").done
@@ -177,7 +177,7 @@ def test_a_round_is_merged_when_its_last_annotation_is_in_and_again_when_one_is_
     patient.tick(new_images_sensor)
     patient.run("start_round", "round-0001")
     waiting = patient.tick(labeling_complete_sensor)
-    assert waiting.skip_reason.skip_message.startswith("round-0001: 0 of 24 answers.")
+    assert waiting.skip_reason.skip_message.startswith("round-0001: 0 of 24 annotations.")
     patient.annotation("round-0001")
     ready = patient.tick(labeling_complete_sensor)
     assert [request.partition_key for request in ready.run_requests] == ["round-0001"]
@@ -186,9 +186,10 @@ def test_a_round_is_merged_when_its_last_annotation_is_in_and_again_when_one_is_
     finish(patient, ready.run_requests[0], dg.DagsterRunStatus.SUCCESS)
     settled = patient.tick(labeling_complete_sensor)
     assert keys(settled) == []
-    said = patient.labeling.collect("round-0001")[0]
+    submission = patient.labeling.collect("round-0001")[0]
     other = write_regions([Label.box("boat", 5, 5, 60, 60)])
-    patient.labeling.submit(said.backend_task, said.author, other, 3.0, annotation=said.annotation)
+    task, author = submission.backend_task, submission.author
+    patient.labeling.submit(task, author, other, 3.0, annotation=submission.annotation)
     edited = patient.tick(labeling_complete_sensor, settled.cursor)
     assert len(edited.run_requests) == 1
     assert keys(edited) != keys(ready)
@@ -202,7 +203,7 @@ def test_between_two_looks_only_a_hint_makes_one(patient):
     first = patient.tick(labeling_complete_sensor)
     patient.annotation("round-0001")
     between = patient.tick(labeling_complete_sensor, first.cursor)
-    assert "nobody has hinted" in between.skip_message
+    assert "no change signal since then" in between.skip_message
     ChangeSignals(patient.settings.change_signals_path).give()
     hinted = patient.tick(labeling_complete_sensor, first.cursor)
     assert [request.partition_key for request in hinted.run_requests] == ["round-0001"]
@@ -225,14 +226,14 @@ def test_labels_that_fail_a_gate_are_not_released(patient):
 
 
 def as_asked(platform, sensor, **options):
-    """Run what a sensor asks for, as its daemon would."""
+    """Run what a sensor requests, as its daemon would."""
     (request,) = platform.tick(sensor).run_requests
     tags = {**request.tags, "dagster/run_key": request.run_key}
     return platform.run(request.job_name, request.partition_key, tags=tags, **options)
 
 
 def annotated(platform, **policy):
-    """Let people answer the first round, under another policy."""
+    """Collect the annotations of the first round, under another policy."""
     platform.change_policy(**policy)
     platform.land(1)
     as_asked(platform, new_images_sensor)
@@ -243,7 +244,7 @@ def versions(platform):
     return [each.version for each in list_versions(platform.settings.registry_path)]
 
 
-def said(platform, sensor):
+def skip_reason(platform, sensor):
     result = platform.tick(sensor)
     assert keys(result) == []
     return result.skip_reason.skip_message
@@ -254,8 +255,8 @@ def test_a_merge_that_leaves_nothing_to_decide_is_a_release(patient):
     assert as_asked(patient, labeling_complete_sensor).success
     assert versions(patient) == ["1.0.0"]
     for sensor in (labeling_complete_sensor, review_complete_sensor):
-        assert "release_round" not in said(patient, sensor)
-        assert "merge_round" not in said(patient, sensor)
+        assert "release_round" not in skip_reason(patient, sensor)
+        assert "merge_round" not in skip_reason(patient, sensor)
 
 
 def test_a_merge_that_leaves_something_to_decide_ends_there(patient):
@@ -263,11 +264,11 @@ def test_a_merge_that_leaves_something_to_decide_ends_there(patient):
     merged = as_asked(patient, labeling_complete_sensor)
     assert merged.success
     assert not merged.asset_materializations_for_node("reviewed_labels")
-    assert "0 of 8 images are reviewed" in said(patient, review_complete_sensor)
+    assert "0 of 8 images are reviewed" in skip_reason(patient, review_complete_sensor)
     patient.decide("round-0001")
     assert as_asked(patient, review_complete_sensor).success
     assert versions(patient) == ["1.0.0"]
-    assert "1 rounds resolved" in said(patient, review_complete_sensor)
+    assert "1 rounds are resolved" in skip_reason(patient, review_complete_sensor)
 
 
 def test_a_release_that_fails_in_the_run_of_a_merge_is_tried_again_without_merging(
@@ -279,15 +280,15 @@ def test_a_release_that_fails_in_the_run_of_a_merge_is_tried_again_without_mergi
     remote.write_text("no folder")
     assert not as_asked(patient, labeling_complete_sensor, raise_on_error=False).success
     assert versions(patient) == []
-    assert "1 rounds are merged" in said(patient, labeling_complete_sensor)
-    assert "attempt 1 of release_round failed" in said(patient, review_complete_sensor)
+    assert "1 rounds are merged" in skip_reason(patient, labeling_complete_sensor)
+    assert "attempt 1 of release_round failed" in skip_reason(patient, review_complete_sensor)
     remote.unlink()
     if kept:
         kept.rename(remote)
     monkeypatch.setattr("sensors.attempts._FIRST_PAUSE_SECONDS", 0.0)
     assert as_asked(patient, review_complete_sensor).success
     assert versions(patient) == ["1.0.0"]
-    assert "1 rounds resolved" in said(patient, review_complete_sensor)
+    assert "1 rounds are resolved" in skip_reason(patient, review_complete_sensor)
 
 
 def test_while_a_round_is_merged_no_release_of_it_is_asked_for(patient):
@@ -300,13 +301,13 @@ def test_while_a_round_is_merged_no_release_of_it_is_asked_for(patient):
         tags={"dagster/partition": "round-0001"},
     )
     patient.instance.add_run(merging)
-    assert "round-0001: it is merged just now" in said(patient, review_complete_sensor)
+    assert "round-0001: its merge is under way" in skip_reason(patient, review_complete_sensor)
     assert end_dead_runs(patient.instance) == 1
     assert len(keys(patient.tick(review_complete_sensor))) == 1
 
 
 def test_nothing_is_trained_before_there_is_a_version(patient):
-    assert patient.tick(new_version_sensor).skip_message == "No version was published yet."
+    assert patient.tick(new_version_sensor).skip_message == "No version is published yet."
 
 
 def test_a_round_in_which_nothing_is_new_ends_by_itself(patient):
@@ -369,7 +370,7 @@ def test_a_round_that_is_held_waits_for_somebody_and_the_next_ones_go_on(patient
     later = patient.tick(new_images_sensor)
     assert [request.partition_key for request in later.run_requests] == ["round-0003"]
     patient.run("start_round", "round-0003")
-    # Nobody is asked about the images of the round that is held, and they are not known either.
+    # The images of a held round have no tasks, and are not part of the known images.
     night = tables.read(CleanedImages, "round-0002")
     night = set(night.loc[night["outcome"] == "accepted", "image_id"])
     assert not night & set(tables.read(SelectedImages, "round-0003")["image_id"])
@@ -414,20 +415,20 @@ def test_with_manual_gates_people_launch_and_sensors_say_what_is_due(patient):
     # The round is formed all the same: what landed stays together.
     patient.tick(new_images_sensor)
     assert patient.lake.manifests.rounds() == ["round-0001"]
-    assert "start_round is for somebody to launch (rounds.gate is manual)" in said(
+    assert "start_round must be launched manually (rounds.gate is manual)" in skip_reason(
         patient, new_images_sensor
     )
     patient.run("start_round", "round-0001")
-    assert "start_round" not in said(patient, new_images_sensor)
+    assert "start_round" not in skip_reason(patient, new_images_sensor)
     patient.annotation("round-0001")
-    # People's answers are merged: there is nothing to decide.
+    # The annotations are merged: no decision is open.
     assert len(keys(patient.tick(labeling_complete_sensor))) == 1
     patient.merge("round-0001")
-    assert "release_round is for somebody to launch (release.gate is manual)" in said(
+    assert "release_round must be launched manually (release.gate is manual)" in skip_reason(
         patient, review_complete_sensor
     )
     patient.run("release_round", "round-0001")
-    assert "for somebody" not in said(patient, review_complete_sensor)
-    assert "train_model is for somebody to launch (training.gate is manual)" in said(
+    assert "manually" not in skip_reason(patient, review_complete_sensor)
+    assert "train_model must be launched manually (training.gate is manual)" in skip_reason(
         patient, new_version_sensor
     )

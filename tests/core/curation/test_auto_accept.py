@@ -4,13 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from annotation_platform.curation.auto_accept import (
-    Audit,
-    accept_labels,
-    audited_units,
-    contradicted,
-    expected_units,
-)
+from annotation_platform.curation.auto_accept import AcceptanceCandidates, accept_labels
+from annotation_platform.curation.reaudits import contradicted
+from annotation_platform.curation.units import Audit, audited_units, expected_units
 from annotation_platform.errors import TableError
 from annotation_platform.policy import AutoAcceptPolicy
 
@@ -37,63 +33,60 @@ def labels_of(*rows):
 
 
 def test_the_confidence_is_the_share_of_labels_that_the_probabilities_expect_to_be_right():
-    proposals = predictions_of(
+    predictions = predictions_of(
         (0, "cat", HERE, 0.9), (0, "dog", THERE, 0.8), (0, "cat", THERE, 0.2), (1, "cat", HERE, 0.4)
     )
     images = [image(0), image(1), image(2)]
-    units = expected_units(proposals, images, ["cat", "dog"], minimum_probability=0.5)
-    # Wrong: 0.1 and 0.2; missed: 0.2. Of the others nothing is taken.
+    units = expected_units(predictions, images, ["cat", "dog"], minimum_probability=0.5)
+    # Wrong: 0.1 and 0.2; missed: 0.2. The other images have no label.
     assert units.confidence.tolist() == pytest.approx([1 - 0.5 / 2, np.nan, np.nan], nan_ok=True)
     assert units.labels.tolist() == [[1, 1], [0, 0], [0, 0]]
     assert units.errors[0].tolist() == pytest.approx([0.1 + 0.2, 0.2])
 
 
 def test_a_score_that_is_no_number_keeps_its_image_from_being_accepted():
-    proposals = predictions_of((0, "cat", HERE, 0.99), (0, "cat", THERE, np.nan))
-    units = expected_units(proposals, [image(0)], ["cat"], minimum_probability=0.5)
+    predictions = predictions_of((0, "cat", HERE, 0.99), (0, "cat", THERE, np.nan))
+    units = expected_units(predictions, [image(0)], ["cat"], minimum_probability=0.5)
     assert np.isnan(units.confidence[0])
 
 
 @pytest.mark.parametrize(
-    ("said", "errors"),
+    ("annotated", "errors"),
     [
-        pytest.param([(0, "cat", HERE)], [0, 0], id="as proposed"),
+        pytest.param([(0, "cat", HERE)], [0, 0], id="as predicted"),
         pytest.param([], [1, 0], id="nothing there"),
         pytest.param([(0, "dog", HERE)], [1, 1], id="another class: wrong and missed"),
-        pytest.param([(0, "cat", THERE)], [2, 0], id="another place: wrong and missed"),
+        pytest.param([(0, "cat", THERE)], [2, 0], id="another location: wrong and missed"),
         pytest.param([(0, "cat", HERE), (0, "cat", THERE)], [1, 0], id="one more"),
-        pytest.param([(0, "cat", HERE), (0, "owl", THERE)], [1, 0], id="never proposed"),
+        pytest.param([(0, "cat", HERE), (0, "owl", THERE)], [1, 0], id="never predicted"),
     ],
 )
-def test_wrong_and_missed_labels_are_counted_by_class(said, errors):
-    proposals = predictions_of((0, "cat", HERE, 0.9), (1, "dog", HERE, 0.9))
-    audit = Audit([image(0)], labels_of(*said))
-    found = audited_units(proposals, audit, ["cat", "dog"], minimum_probability=0.5)
+def test_wrong_and_missed_labels_are_counted_by_class(annotated, errors):
+    predictions = predictions_of((0, "cat", HERE, 0.9), (1, "dog", HERE, 0.9))
+    audit = Audit([image(0)], labels_of(*annotated))
+    found = audited_units(predictions, audit, ["cat", "dog"], minimum_probability=0.5)
     assert found.errors.tolist() == [errors]
 
 
 def a_round(rng, *, images=1400, audited=500, error=0.004, calibrated=True):
-    """Return proposals, pool and audit of images with four objects each."""
-    rows, said = [], []
+    """Return predictions, pool and audit of images with four objects each."""
+    rows, annotated = [], []
     for number in range(images):
-        for place in range(4):
-            box = (60.0 * place, 10.0, 60.0 * place + 40, 50.0)
+        for number_ in range(4):
+            box = (60.0 * number_, 10.0, 60.0 * number_ + 40, 50.0)
             chance = 0.995 if rng.random() < 0.9 else 0.7
             rows.append((number, "cat", box, chance))
             if rng.random() < (chance if calibrated else error):
-                said.append((number, "cat", box))
+                annotated.append((number, "cat", box))
     order = rng.permutation(images)
     drawn = [image(number) for number in order[:audited]]
-    audit = Audit(drawn, labels_of(*[row for row in said if image(row[0]) in set(drawn)]))
+    audit = Audit(drawn, labels_of(*[row for row in annotated if image(row[0]) in set(drawn)]))
     return predictions_of(*rows), [image(number) for number in range(images)], audit
 
 
-def accept(proposals, pool, audit, *, features=None, policy=POLICY):
+def accept(predictions, pool, audit, *, features=None, policy=POLICY):
     return accept_labels(
-        proposals,
-        pool,
-        audit,
-        features or {},
+        AcceptanceCandidates(predictions, pool, audit, features or {}),
         round_id=ROUND,
         policy=policy,
         seconds_per_image=12.0,
@@ -106,9 +99,9 @@ def good_round():
     return a_round(np.random.default_rng(0))
 
 
-def test_what_is_certified_becomes_labels_and_says_what_it_saved(good_round):
-    proposals, pool, audit = good_round
-    found = accept(proposals, pool, audit)
+def test_certified_images_become_labels_with_the_time_saved(good_round):
+    predictions, pool, audit = good_round
+    found = accept(predictions, pool, audit)
     assert found.granted
     taken = set(found.labels["image_id"])
     assert taken
@@ -138,18 +131,18 @@ def test_a_model_that_is_wrong_gets_nothing_accepted_and_the_reason_has_the_numb
     assert set(found.held.values()) == {reason}
 
 
-def test_a_batch_of_another_kind_is_refused_and_told_apart(good_round):
-    proposals, pool, audit = good_round
+def test_a_batch_that_differs_from_the_audit_is_refused(good_round):
+    predictions, pool, audit = good_round
     dark = pd.Series(
         np.where(np.isin(pool, audit.images), 120.0, 30.0)
         + np.random.default_rng(3).normal(size=len(pool)),
         index=pool,
     )
-    found = accept(proposals, pool, audit, features={"brightness": dark})
+    found = accept(predictions, pool, audit, features={"brightness": dark})
     assert not found.granted
     assert "brightness" in found.certificates["reason"].iloc[0]
     same = pd.Series(np.random.default_rng(3).normal(size=(len(pool), 8)).tolist(), index=pool)
-    assert accept(proposals, pool, audit, features={"embedding": same}).granted
+    assert accept(predictions, pool, audit, features={"embedding": same}).granted
 
 
 @pytest.mark.parametrize(
@@ -159,16 +152,16 @@ def test_a_batch_of_another_kind_is_refused_and_told_apart(good_round):
         pytest.param(POLICY, 0, "No image was audited", id="no audit"),
     ],
 )
-def test_without_a_wish_or_an_audit_nothing_is_accepted(good_round, policy, audited, says):
-    proposals, pool, audit = good_round
-    found = accept(proposals, pool, Audit(audit.images[:audited], audit.labels), policy=policy)
+def test_without_the_policy_or_an_audit_nothing_is_accepted(good_round, policy, audited, says):
+    predictions, pool, audit = good_round
+    found = accept(predictions, pool, Audit(audit.images[:audited], audit.labels), policy=policy)
     assert found.labels.empty
     assert says in found.certificates["reason"].iloc[0]
 
 
-def test_proposals_of_two_models_are_refused(good_round):
-    proposals, pool, audit = good_round
-    mixed = proposals.assign(weights_sha256=["b" * 64, *proposals["weights_sha256"][1:]])
+def test_predictions_of_two_models_are_refused(good_round):
+    predictions, pool, audit = good_round
+    mixed = predictions.assign(weights_sha256=["b" * 64, *predictions["weights_sha256"][1:]])
     with pytest.raises(TableError, match="several models"):
         accept(mixed, pool, audit)
 
@@ -176,11 +169,11 @@ def test_proposals_of_two_models_are_refused(good_round):
 def test_images_seen_again_contradict_a_certificate_that_is_untrue_and_rarely_a_true_one():
     rng = np.random.default_rng(6)
 
-    def says_no(rate):
+    def is_contradicted(rate):
         labels = rng.integers(1, 11, 200).astype(float)
         errors = rng.binomial(labels.astype(int), rate).astype(float)
         return contradicted(labels, errors, alpha=0.05, most_labels=10.0, level=0.05)
 
-    assert all(says_no(0.2) for _ in range(50))
+    assert all(is_contradicted(0.2) for _ in range(50))
     # At the edge: more than 20 of 200 have a chance of one in a thousand at a level of 0.05.
-    assert sum(says_no(0.05) for _ in range(200)) <= 20
+    assert sum(is_contradicted(0.05) for _ in range(200)) <= 20

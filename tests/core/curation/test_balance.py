@@ -102,15 +102,15 @@ def test_other_columns_are_balanced_as_classes_are():
 
 
 @pytest.mark.parametrize(
-    ("targets", "size", "said"),
+    ("targets", "size", "message"),
     [
-        ({"a": 0.5, "b": 0.6}, None, "1 in all"),
+        ({"a": 0.5, "b": 0.6}, None, "the sum 1"),
         ({"a": 1.5, "b": -0.5}, None, "above 0"),
         ({"a": 0.5, "z": 0.5}, None, "no training image has class_name 'z'"),
-        ({"a": 0.5, "b": 0.5}, 9, "2 taken 4 times"),
+        ({"a": 0.5, "b": 0.5}, 9, "2 images taken 4 times"),
     ],
 )
-def test_what_cannot_be_is_refused(targets, size, said):
+def test_what_cannot_be_is_refused(targets, size, message):
     labels = table({"1": ("train", ["a", "b"]), "2": ("train", []), "3": ("test", ["z"])})
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         balance_images(labels, targets, size=size, rng=np.random.default_rng(0))

@@ -61,8 +61,8 @@ def test_images_with_a_class_that_was_split_are_asked_about_again(then):
 
 
 def test_a_class_that_is_gone_leaves_an_image_that_holds_nothing():
-    said = labels(("a", "shadow"), ("a", "shadow"), ("b", "shadow"), ("b", "car"), ("c", None))
-    carried = carry_over(said, TODAY).labels
+    given = labels(("a", "shadow"), ("a", "shadow"), ("b", "shadow"), ("b", "car"), ("c", None))
+    carried = carry_over(given, TODAY).labels
     assert sorted(zip(carried["image_id"], carried["shape"], strict=True)) == [
         ("a", "none"),
         ("b", "box"),

@@ -4,8 +4,8 @@ from scipy.stats import binom
 
 from annotation_platform.curation.certificates import (
     BETS,
-    Plan,
-    Stage,
+    CertificatePlan,
+    CertificateStage,
     Units,
     accepted,
     certify,
@@ -23,7 +23,7 @@ def one_threshold(*, cap=1.0, alpha=ALPHA, delta=DELTA, thresholds=(0.5,)):
     count = len(thresholds)
     leads = np.tile(np.arange(len(BETS))[::-1] / 1e6, (1, count, 1))
     cells = np.array([alpha]), np.array([cap]), np.array(thresholds), np.linspace(0.5, 1, count)
-    return Stage((0,), delta, *cells, leads, np.ones(1))
+    return CertificateStage((0,), delta, *cells, leads, np.ones(1))
 
 
 def choices(right, wrong, confidence=0.9):
@@ -45,7 +45,7 @@ def choices(right, wrong, confidence=0.9):
     ],
 )
 def test_choices_are_certified_by_the_exact_binomial_tail(right, wrong, granted):
-    found = certify(Plan((one_threshold(),), (), single=True), choices(right, wrong))
+    found = certify(CertificatePlan((one_threshold(),), (), single=True), choices(right, wrong))
     assert (found.threshold is not None) == granted
     assert (found.labels, found.errors) == (right + wrong, wrong)
     if granted:
@@ -56,7 +56,7 @@ def test_choices_are_certified_by_the_exact_binomial_tail(right, wrong, granted)
 def test_flawless_images_are_worth_what_the_largest_bet_says():
     # Ten labels each and at most ten errors: an image multiplies the wealth by 1 + 0.99 * 0.05.
     needed = int(np.ceil(np.log(1 / DELTA) / np.log1p(BETS[0] * ALPHA)))
-    plan = Plan((one_threshold(cap=10.0),), (), single=False)
+    plan = CertificatePlan((one_threshold(cap=10.0),), (), single=False)
     for count, granted in ((needed - 1, False), (needed, True)):
         audit = Units(np.ones(count), np.full((count, 1), 10.0), np.zeros((count, 1)))
         assert (certify(plan, audit).threshold is not None) == granted
@@ -68,7 +68,7 @@ def test_a_later_threshold_is_not_asked_once_one_failed():
     parts = [sure, middle, rest]
     audit = Units(*(np.concatenate([getattr(part, name) for part in parts]) for name in vars(sure)))
     # At 0.7 the error is 30 of 2,130, which would do, but at 0.8 it is 30 of 130.
-    assert certify(Plan((stage,), (), single=True), audit).threshold == 0.9
+    assert certify(CertificatePlan((stage,), (), single=True), audit).threshold == 0.9
 
 
 @pytest.mark.parametrize("kind", ["rare and large", "mixed sizes", "common and small"])
@@ -112,7 +112,7 @@ def test_a_class_that_is_bad_is_left_out_and_the_others_are_accepted():
     rng = np.random.default_rng(3)
 
     def images(count):
-        # One class an image; the third is said to be as good as the others and is not.
+        # One class an image; the third has the scores of the others and more errors.
         labels = np.zeros((count, 3))
         labels[np.arange(count), rng.choice(3, count, p=[0.45, 0.45, 0.1])] = 4.0
         expected = labels * 0.01

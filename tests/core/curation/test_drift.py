@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy.stats import binom
 
-from annotation_platform.curation.drift import Batch, measure_drift
+from annotation_platform.curation.drift import DriftSample, measure_drift
 
 CLASSES = ["boat", "buoy", "lorry"]
 
@@ -29,13 +29,13 @@ def drawn(
     rows = [
         (image_id, str(kind), 1.0)
         for image_id in ids
-        # What stands in one image goes together.
+        # Objects of one image are correlated.
         for kind in rng.choice(
             CLASSES, p=rng.dirichlet(np.array(shares) * 4), size=rng.poisson(objects)
         )
     ]
     labels = pd.DataFrame(rows, columns=["image_id", "class_name", "weight"])
-    return Batch(images, pd.DataFrame({"image_id": ids, "vector": list(vectors)}), labels)
+    return DriftSample(images, pd.DataFrame({"image_id": ids, "vector": list(vectors)}), labels)
 
 
 def drift(batch, reference, seed=0, **options):
@@ -80,36 +80,38 @@ def test_a_trifle_is_no_drift_however_many_images_show_it():
     assert not brightness["drifted"]
 
 
-def test_a_image_unlike_all_others_is_named_with_what_is_odd():
+def test_an_image_unlike_all_others_is_named_with_the_reason():
     rng = np.random.default_rng(2)
     known, new = drawn("known", 200, rng), drawn("new", 40, rng)
-    strange, dark = new.images["image_id"].iloc[7], new.images["image_id"].iloc[11]
+    unlike, dark = new.images["image_id"].iloc[7], new.images["image_id"].iloc[11]
     new.vectors.at[7, "vector"] = -np.eye(16)[0]
     new.images.loc[11, "brightness"] = 2.0
     found = drift(new, known)
-    odd = found.odd.set_index("image_id")["why"]
-    assert odd.index[0] == strange
-    assert "looks like nothing known" in odd[strange]
-    assert "brightness 2" in odd[dark]
-    # One in a hundred of what is known is as far from the rest.
-    assert len(odd) <= 6
+    outliers = found.outliers.set_index("image_id")["why"]
+    assert outliers.index[0] == unlike
+    assert "unlike every known image" in outliers[unlike]
+    assert "brightness 2" in outliers[dark]
+    # One in a hundred known images is as far from the others.
+    assert len(outliers) <= 6
     assert found.drifted == []
 
 
 def test_the_order_of_rows_does_not_matter():
     rng = np.random.default_rng(4)
     known, new = drawn("known", 100, rng), drawn("new", 30, rng, light=90.0)
-    turned = Batch(*(frame.iloc[::-1] for frame in (new.images, new.vectors, new.labels)))
+    turned = DriftSample(*(frame.iloc[::-1] for frame in (new.images, new.vectors, new.labels)))
     first, again = drift(new, known), drift(turned, known)
     pd.testing.assert_frame_equal(first.features, again.features)
-    pd.testing.assert_frame_equal(first.odd, again.odd)
+    pd.testing.assert_frame_equal(first.outliers, again.outliers)
 
 
-def test_without_anything_known_nothing_is_said():
+def test_without_known_images_there_is_no_drift():
     rng = np.random.default_rng(5)
     new = drawn("new", 10, rng)
-    nothing = Batch(new.images.head(0), new.vectors.head(0), new.labels.head(0))
-    assert drift(new, nothing).sentence == "Nothing is known yet that this round could differ from."
+    nothing = DriftSample(new.images.head(0), new.vectors.head(0), new.labels.head(0))
+    assert drift(new, nothing).sentence == (
+        "There are no earlier images to compare this round with."
+    )
     assert drift(nothing, new).drifted == []
 
 

@@ -136,7 +136,7 @@ def error_bars_of_nothing():
 HERE, THERE = (10.0, 10.0, 50.0, 50.0), (100.0, 100.0, 150.0, 150.0)
 
 
-def said(image, *labels, decision="fixed"):
+def rows_of(image, *labels, decision="fixed"):
     columns = ["shape", "class_name", "x1", "y1", "x2", "y2"]
     table = pd.DataFrame([[shape, name, *box] for shape, name, box in labels], columns=columns)
     return table.assign(image_id=image, geometry="", decision=decision)
@@ -173,18 +173,18 @@ def test_what_reviewers_left_says_which_labels_were_right_and_what_was_missed(
     left, decision, found
 ):
     findings = review_findings(
-        said("a", CAT, DOG), said("a", *left, decision=decision), {"a": (200.0, 200.0)}
+        rows_of("a", CAT, DOG), rows_of("a", *left, decision=decision), {"a": (200.0, 200.0)}
     )
     assert sorted(zip(findings["class_name"], findings["wrong"], strict=True)) == found
 
 
 def test_nothing_seen_where_nothing_is_holds_no_error_and_what_is_found_there_is_missed():
-    nothing = said("a", ("none", None, (np.nan,) * 4))
+    nothing = rows_of("a", ("none", None, (np.nan,) * 4))
     sizes = {"a": (200.0, 200.0)}
     assert review_findings(nothing, nothing, sizes).empty
-    choice = said("a", ("choice", "cat", (np.nan,) * 4))
+    choice = rows_of("a", ("choice", "cat", (np.nan,) * 4))
     assert not review_findings(choice, choice, sizes)["wrong"].any()
-    assert review_findings(nothing, said("a", CAT), sizes)["wrong"].tolist() == [True]
+    assert review_findings(nothing, rows_of("a", CAT), sizes)["wrong"].tolist() == [True]
 
 
 def test_a_image_that_is_looked_at_more_often_counts_for_less():
@@ -213,7 +213,7 @@ def test_labels_without_a_person_have_the_bound_of_their_certificate():
     assert (bar["low"], bar["rate"], bar["high"], bar["level"]) == (0.0, 0.01, 0.04, 0.9)
     assert (bar["origin"], bar["labels"]) == ("auto", 900)
     assert release_allowed(bars, 0.05).allowed
-    # Labels that came along, and that nobody looked at, are of the version too.
+    # Imported labels, which are not reviewed, are part of the version too.
     came = image_error_bars(
         pd.DataFrame(columns=["image_id", "class_name", "wrong"]),
         round_id=ROUND, origin="coco:a.json", labels={"cat": 3},

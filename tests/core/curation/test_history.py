@@ -56,7 +56,7 @@ PUBLISHED = [*ARRIVED, *events(("queued", 0), ("answered", 1), "consensus", ("ex
             [
                 *events("landed", "clean", "imported", ("queued", 0), ("left", 1), ("exported", 2)),
             ],
-            id="labels came along, and nobody answered",
+            id="imported labels without annotations",
         ),
         pytest.param(
             [
@@ -107,7 +107,7 @@ def test_what_may_happen_to_a_image(steps):
 @pytest.mark.parametrize(
     ("steps", "now", "before"),
     [
-        pytest.param(events("clean"), "clean", "nowhere yet", id="clean, but never landed"),
+        pytest.param(events("clean"), "clean", "not landed yet", id="clean, but never landed"),
         pytest.param(
             events("landed", "quarantined", ("queued", 0)), "queued", "quarantined",
             id="asked about though it is in quarantine",
@@ -156,11 +156,11 @@ def test_what_may_happen_to_a_image(steps):
 def test_what_may_not_happen_names_image_round_and_both_states(steps, now, before):
     with pytest.raises(DataError) as caught:
         require_legal(IMAGE, in_order(steps))
-    said = str(caught.value)
+    message = str(caught.value)
     wrong = [event for event in steps if event.state == now][-1]
-    assert said.startswith(f"{IMAGE}: {now}")
-    assert f"in {wrong.round_id}" in said
-    assert f"but it was {before}" in said
+    assert message.startswith(f"{IMAGE}: {now}")
+    assert f"in {wrong.round_id}" in message
+    assert f"but it was {before}" in message
 
 
 def test_what_has_no_time_stands_as_early_as_what_it_rests_on_allows():
@@ -173,7 +173,7 @@ def test_what_has_no_time_stands_as_early_as_what_it_rests_on_allows():
         "landed", "clean", "queued", "answered", "answered", "consensus", "in review", "answered",
         "reviewed",
     ]  # fmt: skip
-    # Merged anew: the review that became needless is behind its asking, not behind version one.
+    # Merged again: the obsolete review follows its request, not version one.
     again = [*PUBLISHED, *events(("answered", 6), ("in review", 7), "reviewed", ("exported", 8))]
     assert states(in_order(again))[4:] == [
         "consensus", "exported", "answered", "in review", "reviewed", "exported"
@@ -211,34 +211,34 @@ def test_a_version_of_the_same_second_comes_after_what_it_rests_on():
 
 @st.composite
 def walks(draw):
-    """A legal history: two rounds that go their own ways, told as they happen."""
-    told = events("landed", "clean")
-    stands = {"round-0001": "clean", "round-0002": "clean"}
+    """A legal history of two independent rounds, in the order of its events."""
+    happened = events("landed", "clean")
+    current = {"round-0001": "clean", "round-0002": "clean"}
     back = {}
     for minute in range(draw(st.integers(0, 25))):
-        key = draw(st.sampled_from(sorted(stands)))
-        here = stands[key]
+        key = draw(st.sampled_from(sorted(current)))
+        here = current[key]
         state = draw(st.sampled_from(sorted((LEGAL[here] | STAYS.get(here, set())) - {"imported"})))
         arrives = state in ("landed", "clean", "duplicate", "quarantined")
-        told += events(state if arrives else (state, minute), round_id=key)
+        happened += events(state if arrives else (state, minute), round_id=key)
         if here in ("left", "cancelled") and state == "answered":
             back[key] = "answered" if "answered" in LEGAL[back[key]] else back[key]
         elif state == "reopened":
-            stands[key] = back[key]
+            current[key] = back[key]
         elif not arrives and state in LEGAL[here]:
             if state in ("left", "cancelled") and here not in ("left", "cancelled"):
                 back[key] = here
-            stands[key] = state
-    return told
+            current[key] = state
+    return happened
 
 
 @given(walks(), st.randoms(use_true_random=False))
 def test_any_beginning_of_a_legal_history_is_legal_and_the_order_given_does_not_matter(
-    told, random
+    happened, random
 ):
-    ordered = in_order(told)
+    ordered = in_order(happened)
     for length in range(len(ordered) + 1):
         require_legal(IMAGE, ordered[:length])
-    shuffled = list(told)
+    shuffled = list(happened)
     random.shuffle(shuffled)
     assert in_order(shuffled) == ordered

@@ -152,7 +152,7 @@ def test_what_reaches_less_than_a_pixel_outside_is_cut_off(landed):
         ),
         pytest.param(("boat", 1, 2, 1, 4), (80, 60), "box 1 (boat) has no area", id="flat"),
         pytest.param(("boat", 9, 2, 1, 4), (80, 60), "box 1 (boat) has no area", id="inside out"),
-        pytest.param(("boat", 80, 2, 80.5, 4), (80, 60), "has no area", id="beside it"),
+        pytest.param(("boat", 80, 2, 80.5, 4), (80, 60), "has no area", id="outside"),
         pytest.param(("boat", -2.5, 2, 9, 4), (80, 60), "reaches 2.5 pixels outside", id="outside"),
         pytest.param(
             ("boat", 1, 2, 3, 4), (81, 60), "81 × 60 pixels, this one has 80 × 60", id="size"
@@ -189,7 +189,7 @@ def test_labels_in_a_sidecar_that_cannot_be_read_are_refused(landed):
 
 
 @pytest.mark.parametrize(
-    ("said", "kept"),
+    ("given", "kept"),
     [
         ("", "sidecar"),
         ("people", "sidecar:people"),
@@ -197,6 +197,6 @@ def test_labels_in_a_sidecar_that_cannot_be_read_are_refused(landed):
         ("x" * 300, "x" * 200),
     ],
 )
-def test_an_origin_is_one_line_and_never_that_of_people_here(landed, said, kept):
-    landed.land({"labels": labels(("boat", 1, 2, 3, 4), origin=said)})
+def test_an_origin_is_one_line_and_never_that_of_people_here(landed, given, kept):
+    landed.land({"labels": labels(("boat", 1, 2, 3, 4), origin=given)})
     assert landed.imported().labels["origin"].tolist() == [kept]

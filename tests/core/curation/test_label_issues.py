@@ -2,11 +2,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from annotation_platform.curation.classification_issues import class_issues, classification_issues
 from annotation_platform.curation.label_issues import (
     Trust,
     box_issues,
-    class_issues,
-    classification_issues,
     issues_as_conflicts,
     measure_trust,
     mistake_risk,
@@ -27,7 +26,7 @@ from benchmarks.label_issues import (
 
 TRUST = Trust({"cat": 0.05, "dog": 0.05}, 0.05, error_rate=0.05)
 HERE = (10.0, 10.0, 50.0, 50.0)
-BESIDE = (30.0, 10.0, 70.0, 50.0)  # overlaps HERE by a third
+SHIFTED = (30.0, 10.0, 70.0, 50.0)  # overlaps HERE by a third
 ELSEWHERE = (100.0, 100.0, 150.0, 150.0)
 
 
@@ -52,7 +51,7 @@ def judged(labels, proposals, **options):
     [
         pytest.param([("cat", HERE, 0.95)], None, None, None, id="confirmed"),
         pytest.param([("dog", HERE, 0.95)], "swapped", 19 / 95, "label-0", id="another class"),
-        pytest.param([("cat", BESIDE, 0.95)], "placed", 19 / 95, "label-0", id="not there"),
+        pytest.param([("cat", SHIFTED, 0.95)], "placed", 19 / 95, "label-0", id="not there"),
         # By the chance that nothing is proposed at an object, 1 / 20: 20 / 76.
         pytest.param([], "wrong", 20 / 96, "label-0", id="nothing proposed"),
         pytest.param(
@@ -109,7 +108,7 @@ def test_what_is_known_of_a_model_is_how_often_it_sees_nothing():
 
 
 def test_planted_errors_are_found_and_more_surely_than_by_self_confidence():
-    found = planted_boxes(0.05, images=80)
+    found = planted_boxes(0.05, image_count=80)
     assert found["precision"] >= 0.51
     assert found["precision"] > found["self-confidence"]
     assert found["labels alone"] > found["self-confidence, labels"]
@@ -159,7 +158,7 @@ def test_of_several_choices_wrong_and_missed_ones_are_found(rate):
     assert (found["kind"] == np.where(chosen, "wrong", "missed")).all()
     assert (found["label_id"].notna() == chosen).all()
     assert found["score"].is_monotonic_decreasing
-    # What everybody chose, or nobody, says nothing.
+    # A class that is chosen for every image or for none cannot be judged.
     everywhere = pd.DataFrame({"image_id": images, "label_id": images, "class_name": NAMES[0]})
     assert classification_issues(everywhere, chances, round_id=ROUND).empty
 

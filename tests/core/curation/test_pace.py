@@ -66,8 +66,8 @@ def test_too_few_annotations_are_not_compared_and_times_may_be_missing():
     for found in (pace(few, before), pace(now, before.iloc[:0]),
                   pace(now.assign(lead_time_seconds=np.nan), before)):  # fmt: skip
         assert found.table.empty
-        assert found.sentence.startswith("Nobody answered enough")
-    assert "Of 1 people some are not as fast" in pace(now, before).sentence
+        assert found.sentence.startswith("No annotator has enough annotations")
+    assert "Some of 1 annotators changed their pace" in pace(now, before).sentence
 
 
 def test_as_fast_as_before_is_seldom_called_a_change():

@@ -53,7 +53,7 @@ def test_over_growing_drops_no_image_moves_and_nothing_that_is_shared_crosses(gr
             for key in keys[image]:
                 splits[key].add(split)
         assert all(len(found) == 1 for found in splits.values())
-        # Whoever is left out shares something with two splits.
+        # An image that is left out shares keys with two splits.
         for image in drawn.left_out:
             assert len(set.union(*(splits[key] for key in keys[image]))) > 1
         before = drawn.split_of

@@ -186,7 +186,7 @@ def test_images_that_a_review_left_open_are_left_out_and_named(tables, decision)
     built = build(tables, "round-0002")
     assert set(built.labels["image_id"]) == {digest(number) for number in range(3)}
     assert built.held_images == {digest(number): "too dark" for number in range(3, 6)}
-    # What an earlier round said of the image stands until a later one says something else.
+    # The labels of an earlier round count until a later round has others.
     add_round(tables, "round-0003", range(1), decision=decision, comment="too dark")
     assert digest(0) in set(build(tables, "round-0003").labels["image_id"])
 
@@ -402,7 +402,7 @@ def test_one_certificate_stands_at_a_time_and_what_others_accepted_is_named(tabl
     assert found == {digest(number): "dog" for number in range(13, 17)}
     assert why == {
         digest(number): "accepted without a person in round-0002, and the certificate of round-0003"
-        " does not reach it"
+        " does not cover it"
         for number in range(10, 13)
     }
     # Where the last one does not stand, the one before does: it speaks of its own images.

@@ -1,4 +1,4 @@
-"""Telling somebody what goes wrong: failed runs and checks, drift, rounds that stand still."""
+"""Alerts: failed runs and checks, drift, and stalled rounds."""
 
 import json
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ _CHECKS = [key for each in dg.load_asset_checks_from_modules([checks]) for key i
 @dg.sensor(
     minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Tells of failed runs and checks, drift and rounds that stand still, once each.",
+    description="Sends one alert for each failed run or check, drift and stalled round.",
 )
 def failure_sensor(
     context: dg.SensorEvaluationContext,
@@ -34,10 +34,10 @@ def failure_sensor(
     lake: dg.ResourceParam[Lake],
     alerting: dg.ResourceParam[Alerting],
 ) -> dg.SensorResult:
-    """Tell of what went wrong, each thing once; a run that is tried again is the same thing.
+    """Send one alert for each problem; repeated attempts of a run are one problem.
 
-    What is older than a day is not told: who sets a channel wants no history.
-    The cursor keeps since when each round waits.
+    Problems older than a day cause no alert, so a new channel does not receive the history.
+    The cursor stores since when each round waits.
     """
     now = datetime.now(UTC)
     seen = json.loads(context.cursor) if context.cursor else {}
@@ -49,14 +49,14 @@ def failure_sensor(
         )
         found += stalled
     except LabelingError as error:
-        context.log.info(f"Whether rounds stand still is not known now: {error}")
+        context.log.info(f"Stalled rounds cannot be detected now: {error}")
     channels = [LogChannel(context.log.warning), *alerting.channels]
-    told, problems = raise_alerts(found, channels, lake.store, now=now)
+    sent, problems = raise_alerts(found, channels, lake.store, now=now)
     for problem in problems:
-        context.log.error(f"An alert was not told, and is tried again: {problem}")
-    sentences = [f"{each.subject}: {each.sentence}" for each in told]
-    about = " ".join(sentences) or "Nothing new."
-    return dg.SensorResult(skip_reason=dg.SkipReason(about), cursor=json.dumps(seen))
+        context.log.error(f"An alert was not sent, and will be sent again: {problem}")
+    sentences = [f"{each.subject}: {each.sentence}" for each in sent]
+    summary = " ".join(sentences) or "Nothing new."
+    return dg.SensorResult(skip_reason=dg.SkipReason(summary), cursor=json.dumps(seen))
 
 
 def _failed_runs(instance: dg.DagsterInstance, since: datetime) -> Iterator[Alert]:
@@ -70,7 +70,7 @@ def _failed_runs(instance: dg.DagsterInstance, since: datetime) -> Iterator[Aler
             f"{job_name} {cause or run.run_id}",
             f"{job_name} failed (run {run.run_id[:8]}).",
             "Its page in the Dagster UI has the error."
-            + (" A sensor tries again by itself." if cause else ""),
+            + (" A sensor repeats the run." if cause else ""),
         )
 
 
@@ -92,6 +92,6 @@ def _failed_checks(instance: dg.DagsterInstance, since: datetime) -> Iterator[Al
                 round_id or record.partition or key.asset_key.to_user_string(),
                 f"{key.to_user_string()} {cause or record.run_id}",
                 f"{key.name} of {key.asset_key.to_user_string()} does not hold: "
-                f"{check.description or 'its metadata have the numbers.'}",
-                "Its page in the Dagster UI has the numbers, and what to do.",
+                f"{check.description or 'see the numbers in its metadata.'}",
+                "Its page in the Dagster UI has the numbers and the remedy.",
             )
