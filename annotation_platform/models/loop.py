@@ -255,8 +255,7 @@ def evaluate_round(
     A round that runs again after a model of a later version was promoted must yield a better one
     than that, see ``decide_promotion``.
 
-    The classifier is judged by itself, see ``evaluate_classifier``; where there is no detector,
-    its decision is that of the round.
+    The classifier is judged by itself; without a detector its decision is that of the round.
     """
     trained = trained_model.iloc[0]
     weights, tag = (
