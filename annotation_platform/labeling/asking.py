@@ -158,7 +158,7 @@ def _without_predictions(context: LabelingContext, selected: pd.DataFrame) -> se
     """
     splits = context.lake.tables.read_all(Splits)
     evaluated = set(splits.loc[splits[Splits.split] != Split.TRAIN, Splits.key])
-    audited = selected["audit"] | (selected["rule"] == "reaudit")
+    audited = selected[SelectedImages.audit] | (selected[SelectedImages.rule] == "reaudit")
     return evaluated.union(selected.loc[audited, SelectedImages.image_id])
 
 

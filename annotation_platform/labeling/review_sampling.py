@@ -13,7 +13,7 @@ from annotation_platform.consensus.error_rate import (
 )
 from annotation_platform.policy import Policy
 from annotation_platform.schema.rounds import round_number
-from annotation_platform.schema.tables import ReviewedLabels, ReviewTasks
+from annotation_platform.schema.tables import ConsensusLabels, ReviewedLabels, ReviewTasks
 
 SAMPLE = "sample"
 """The kind of a review task of the review sample, without a conflict."""
@@ -32,10 +32,12 @@ def review_sample(
     Images with less agreement are drawn more often. ``disputed`` images are left out. The same
     input gives the same sample. ``size`` overrides the policy, for a sample that was drawn before.
     """
-    others = consensus[~consensus["image_id"].isin(disputed)]
-    agreed = others["class_agreement"].fillna(1.0) * others["mean_iou"].fillna(1.0)
-    agreed *= others["support"] / others["annotations"].clip(lower=1)
-    risk = 1.0 - agreed.clip(upper=1.0).groupby(others["image_id"]).min()
+    others = consensus[~consensus[ConsensusLabels.image_id].isin(disputed)]
+    agreed = others[ConsensusLabels.class_agreement].fillna(1.0) * others[
+        ConsensusLabels.mean_iou
+    ].fillna(1.0)
+    agreed *= others[ConsensusLabels.support] / others[ConsensusLabels.annotations].clip(lower=1)
+    risk = 1.0 - agreed.clip(upper=1.0).groupby(others[ConsensusLabels.image_id]).min()
     items = risk.rename("risk").rename_axis("item").reset_index()
     rng = np.random.default_rng([policy.seed, 1, round_number(round_id)])
     sample_size = round(policy.review.sample_share * len(items)) if size is None else size

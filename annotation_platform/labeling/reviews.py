@@ -30,7 +30,7 @@ from annotation_platform.labeling.backends.registry import decode_review
 from annotation_platform.labeling.context import LabelingContext
 from annotation_platform.labeling.counting import Count, Rules, count_annotations
 from annotation_platform.labeling.guidelines import read_guideline
-from annotation_platform.labeling.ledger import AnnotationsLedger, Revision, as_revision
+from annotation_platform.labeling.ledger import AnnotationsLedger, as_revision
 from annotation_platform.labeling.review_sampling import SAMPLE, review_sample
 from annotation_platform.labeling.shown_images import ShownImages
 from annotation_platform.labeling.skills import REVIEWER, Skills
@@ -39,6 +39,7 @@ from annotation_platform.policy import Policy
 from annotation_platform.schema.shapes import NOTHING, STATEMENTS, UNSURE
 from annotation_platform.schema.tables import (
     CleanedImages,
+    Conflicts,
     ConsensusLabels,
     ReviewedLabels,
     ReviewTasks,
@@ -160,15 +161,10 @@ def decisions(
     do reviews by an annotator of the image or by people who were no reviewers.
     """
     published = review_tasks[review_tasks[ReviewTasks.backend] != ""]
-    ledger = AnnotationsLedger(lake.store).read(review_round(round_id))
-    return _decided(round_id, published, [*ledger, *map(as_revision, submitted)], lake)
-
-
-def _decided(
-    round_id: str, published: pd.DataFrame, revisions: Iterable[Revision], lake: Lake
-) -> Decided:
     if published.empty:
         return Decided({}, {}, {}, "")
+    ledger = AnnotationsLedger(lake.store).read(review_round(round_id))
+    revisions = [*ledger, *map(as_revision, submitted)]
     barred = {_review_id(round_id, image): names for image, names in _authors(round_id, lake)}
     skills = Skills(lake.store)
     plan = AssignmentPlan(lake.store, review_round(round_id)).read()
@@ -225,10 +221,7 @@ def decide(
 
 def ledger_decisions(round_id: str, review_tasks: pd.DataFrame, lake: Lake) -> Decided:
     """Return the decisions of reviewers from the ledger alone; see ``decisions``."""
-    published = review_tasks[review_tasks[ReviewTasks.backend] != ""]
-    return _decided(
-        round_id, published, AnnotationsLedger(lake.store).read(review_round(round_id)), lake
-    )
+    return decisions(round_id, review_tasks, [], lake)
 
 
 def reviewed_labels(
@@ -250,8 +243,8 @@ def _reasons(
 ) -> dict[str, dict[str, list[str]]]:
     """Return the reasons for a review, by image and kind of conflict."""
     found: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    unsettled = conflicts[~conflicts["settled"]]
-    columns = ["image_id", "kind", "detail"]
+    unsettled = conflicts[~conflicts[Conflicts.settled]]
+    columns = [Conflicts.image_id, Conflicts.kind, Conflicts.detail]
     for image, kind, detail in unsettled[columns].itertuples(index=False):
         found[image][kind].append(detail)
     for image in review_sample(round_id, consensus, set(found), policy).sample["item"]:

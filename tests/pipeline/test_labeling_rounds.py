@@ -192,7 +192,7 @@ def test_a_closed_round_releases_what_is_annotated_and_asks_the_rest_later(platf
     names = classes(platform)
     platform.say(ONE, lambda image, _: box(names[0], 40) if image in images[:5] else None)
     assert "of 16" in reason(platform.tick(labeling_complete_sensor))
-    with pytest.raises(LabelingError, match="say why it is closed"):
+    with pytest.raises(LabelingError, match="a reason is missing"):
         close_round(ONE, " ", "ada", platform.labeling, platform.lake, now=_now())
     close_round(ONE, "the vendor left", "ada", platform.labeling, platform.lake, now=_now())
     assert requested(platform.tick(labeling_complete_sensor)) == [("merge_round", ONE)]

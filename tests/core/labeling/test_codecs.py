@@ -127,7 +127,10 @@ def test_lines_of_the_first_release_give_the_labels_that_they_gave(store, round_
     # The recorded labels have the column names of release 0.1.0.
     table = table.rename(columns={"annotation_id": "answer_id"})
     text = table.to_json(orient="records", date_format="iso", double_precision=15)
-    assert json.loads(text) == json.loads((OLD / "human_labels.json").read_text())[round_id]
+    # Problems of release 0.1.0 have another word for images.
+    recorded = (OLD / "human_labels.json").read_text()
+    recorded = recorded.replace("a picture", "an image").replace("picture", "image")
+    assert json.loads(text) == json.loads(recorded)[round_id]
 
 
 def test_what_back_ends_show_again_after_an_upgrade_is_no_further_revision(store, simulated):

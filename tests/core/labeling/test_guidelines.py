@@ -41,8 +41,8 @@ def test_what_people_see_makes_a_new_version_and_nothing_else_does():
     [
         pytest.param(
             Ontology.from_names(["person"]),
-            r"class 1 \(boat\) of earlier rounds is gone.*was: \[boat\].*ontology.retired",
-            id="gone without a word",
+            r"class 1 \(boat\) of earlier rounds is missing.*was: \[boat\].*ontology.retired",
+            id="missing without a mapping",
         ),
         pytest.param(
             Ontology.from_names(["boat", "person"]),
