@@ -312,7 +312,8 @@ def test_all_versions_verify_after_the_further_round(continued):
     found = verify_versions(home.registry, home.remote)
     assert (found.tags, found.problems) == ((*OLD, NEW), ())
     assert audit_versions(home.registry, home.remote) == {tag: {} for tag in (*OLD, NEW)}
-    logs = verify_logs(lake_of(home.settings, audited=False).events, uses_of(home.settings))
+    lake = lake_of(home.settings, audited=False)
+    logs = verify_logs(EventLog(lake.store), uses_of(home.settings))
     assert logs.problems == ()
     assert logs.events > sum(EXPECTED["audit_log"].values())
 
