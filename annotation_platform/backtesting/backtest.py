@@ -60,10 +60,8 @@ def backtest(
 
     Args:
         record: the record of past rounds.
-        today: policy that resolves and reviews the recorded annotations, and sets the overlap at
-            which an object counts as found.
-        other: the other policy: its number of annotations, its consensus and its review. Other
-            differences are listed in the notes.
+        today: policy that resolves and reviews the recorded annotations, and sets the IoU of hits.
+        other: the policy to replay; differences that cannot be replayed are in the notes.
         method: method by which the other policy decides classes; empty: as in a merge.
         draws: number of draws of its annotations, at least 1.
         seed: seed of the draws, and of the intervals.
@@ -95,16 +93,21 @@ def backtest(
     )
     images = int(recorded[1, FIGURES.index(ANNOTATIONS)].sum())
     figures = {name: each for name, each in zip(FIGURES, found, strict=True) if each is not None}
-    truth = record.truth.drop_duplicates(["round_id", "image_id"])["source"].value_counts()
+
     return Backtest(
         rounds=record.rounds,
         images=images,
-        truth={str(source): int(count) for source, count in truth.items()},
+        truth=_images_by_source(record),
         iou_threshold=today.consensus.iou_threshold,
         draws=draws,
         figures=_in_all(figures, images),
         notes=[*record.notes, *_not_replayed(today, other), *_untimed(record, today, other)],
     )
+
+
+def _images_by_source(record: Record) -> dict[str, int]:
+    counts = record.truth.drop_duplicates(["round_id", "image_id"])["source"].value_counts()
+    return {str(source): int(count) for source, count in counts.items()}
 
 
 def require_truth(record: Record) -> None:

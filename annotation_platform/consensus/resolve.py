@@ -128,8 +128,7 @@ def resolve_consensus(
     resolved = _resolve_all(candidates, presence, ids, verdicts, weights, spread)
     method, reason, workers = _combined(regions, choices)
     extent = drawn_extent(human_labels)
-    # The last digits of sums depend on the order of annotators, but equal inputs must give equal
-    # bytes, from which a dataset version is named.
+    # Sums depend on the order of annotators in their last digits; the bytes of a version must not.
     labels = ConsensusLabels.from_rows(_rows(annotations, resolved)).round(_DECIMALS)
     return Consensus(
         labels=labels,

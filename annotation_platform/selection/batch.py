@@ -1,4 +1,22 @@
-"""Selection of the images of a round."""
+"""Selection of the images of a round.
+
+The order of the steps:
+
+1. Images on the include list are selected regardless of the budget; images on the exclude list are
+   not. Automatically accepted images that were drawn for annotation are selected.
+2. The review sample: ``audit_share`` of the remaining budget, at least one image, is a simple
+   random sample without replacement of the whole pool except the images of step 1, drawn before any
+   other choice and independent of all data: outliers and near-duplicates take part. Error bars and
+   certificates depend on it; ``audit`` marks it, also if the whole pool is selected.
+3. With ``outliers: mine`` flagged images, up to a fifth of the rest; with ``drop`` they are
+   excluded from here on.
+4. The rest by ``strategy``, see `SelectionPolicy` and the functions of ``rules.py``. Unused budget
+   of a rule goes to diversity; what diversity cannot use, because images have no vector, goes to
+   the first images by id.
+
+Steps 3 and 4 take a second member of a group of near-duplicates only when every remaining group has
+its first, in this round or before.
+"""
 
 import hashlib
 import math
@@ -49,22 +67,7 @@ def select_batch(
 ) -> Selection:
     """Return the ``selected_images`` of a round: ``policy.budget`` images, or the whole pool.
 
-    In this order:
-
-    1. Images on the include list are selected regardless of the budget; images on the exclude list
-       are not. The images of ``again`` are selected.
-    2. The review sample: ``audit_share`` of the remaining budget, at least one image, is a simple
-       random sample without replacement of the whole pool except the images of step 1, drawn before
-       any other choice and independent of all data: outliers and near-duplicates take part. Error
-       bars and certificates depend on it; ``audit`` marks it, also if the whole pool is selected.
-    3. With ``outliers: mine`` flagged images, up to a fifth of the rest; with ``drop`` they are
-       excluded from here on.
-    4. The rest by ``strategy``, see `SelectionPolicy` and the functions of ``rules.py``. Unused
-       budget of a rule goes to diversity; what diversity cannot use, because images have no
-       vector, goes to the first images by id.
-
-    Steps 3 and 4 take a second member of a group of near-duplicates only when every remaining group
-    has its first, in this round or, by ``asked``, before. The same tables and seed give the same
+    The docstring of this module has the order of the steps. The same tables and seed give the same
     choice for any order of their rows; ties go by image id.
 
     Args:
