@@ -45,7 +45,7 @@ from annotation_platform.schema.shapes import (
     boxes_of,
     median_of,
 )
-from annotation_platform.schema.tables import Conflicts, ConsensusLabels, Frame
+from annotation_platform.schema.tables import Conflicts, ConsensusLabels, Frame, HumanLabels
 
 _LEVEL = 0.2
 """If equally many annotators saw and did not see an object, one side outweighs the other only by
@@ -77,7 +77,9 @@ def counting_annotations(human_labels: pd.DataFrame, disregarded: Collection[str
 
     These are the rows of tasks other than gold tasks, by annotators who are not ``disregarded``.
     """
-    counts = (human_labels["purpose"] == "label") & ~human_labels["annotator"].isin(disregarded)
+    counts = (human_labels[HumanLabels.purpose] == "label") & ~human_labels[
+        HumanLabels.annotator
+    ].isin(disregarded)
     return human_labels[counts]
 
 
@@ -200,7 +202,7 @@ class _Presence:
 def _choose_one(human_labels: pd.DataFrame, ontology: Ontology | None) -> bool:
     if ontology is not None:
         return ontology.choose == "one"
-    chosen = human_labels[human_labels["shape"].isin(CLASSIFICATIONS)]
+    chosen = human_labels[human_labels[HumanLabels.shape].isin(CLASSIFICATIONS)]
     return not chosen.duplicated(["task_id", "annotator"]).any()
 
 
