@@ -193,7 +193,7 @@ def test_only_what_was_left_as_it_was_agrees_with_a_proposal():
 
 
 def drawn_with_proposals(anchoring, *, images, rng):
-    """Return annotations of four people and the predictions: true boxes, shifted, and false ones."""
+    """Return annotations of four people and predictions: true boxes, shifted, and false ones."""
     proposals, labels = [], []
     for image in range(images):
         places = rng.permutation(16)[: 2 + rng.poisson(2)]
