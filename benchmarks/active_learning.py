@@ -50,8 +50,10 @@ from annotation_platform.policy import SelectionPolicy, TrainingPolicy
 from annotation_platform.schema.dataset import IMAGE_COLUMNS, LABEL_COLUMNS, Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS, as_boxes
 from annotation_platform.schema.ontology import LabelClass, Ontology
+from annotation_platform.schema.tables import ModelPredictions
 from annotation_platform.selection.batch import select_batch
 from annotation_platform.selection.diversity import farthest_first
+from annotation_platform.selection.pool import SelectionInputs
 
 WIDTH, HEIGHT = 128, 96
 SHARES = {
@@ -269,14 +271,16 @@ def curve(learner, policy, stages, first, embeddings, steps):
             names, scores = found["class_name"].tolist(), found["score"].to_numpy()
             found = found.assign(shape="box", score=calibration.apply(names, scores))
         selection = select_batch(
-            pd.DataFrame({"image_id": left}),
-            embeddings,
+            SelectionInputs(
+                pd.DataFrame({"image_id": left}),
+                embeddings,
+                ModelPredictions.empty() if found is None else found,
+                world.boxes(asked),
+                pd.DataFrame({"image_id": asked}),
+            ),
             policy=policy.model_copy(update={"budget": stage - len(asked)}),
             round_id=f"round-{number:04d}",
             seed=learner.seed,
-            predictions=found,
-            labels=world.boxes(asked),
-            asked=pd.DataFrame({"image_id": asked}),
         )
         asked += selection.images.sort_values("rank")["image_id"].tolist()
         detector, calibration = learner.train(asked, steps)

@@ -27,6 +27,7 @@ import pandas as pd
 from annotation_platform.policy import SelectionPolicy
 from annotation_platform.selection.batch import select_batch
 from annotation_platform.selection.diversity import farthest_first
+from annotation_platform.selection.pool import SelectionInputs
 
 KINDS = ("noise", "clusters", "repeats")
 WIDTH = 256
@@ -114,12 +115,9 @@ def whole_selection(kind, images, wanted, strategy):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     found, seconds = timed(
         lambda: select_batch(
-            pool,
-            vectors,
+            SelectionInputs(pool, vectors, predictions, labels),
             policy=SelectionPolicy(budget=wanted, strategy=strategy),
             round_id="round-0001",
-            predictions=predictions,
-            labels=labels,
         )
     )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

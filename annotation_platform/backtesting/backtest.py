@@ -51,7 +51,6 @@ def backtest(
     method: str = "",
     draws: int = DRAWS,
     seed: int = 0,
-    price_per_hour: float = 0.0,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Backtest:
     """Return the figures of another policy on recorded annotations, and those of the recorded one.
@@ -61,14 +60,11 @@ def backtest(
 
     Args:
         record: the record of past rounds.
-        today: policy that resolves and reviews the recorded annotations, and sets the overlap at
-            which an object counts as found.
-        other: the other policy: its number of annotations, its consensus and its review. Other
-            differences are listed in the notes.
+        today: policy that resolves and reviews the recorded annotations, and sets the IoU of hits.
+        other: the policy to replay; differences that cannot be replayed are in the notes.
         method: method by which the other policy decides classes; empty: as in a merge.
         draws: number of draws of its annotations, at least 1.
         seed: seed of the draws, and of the intervals.
-        price_per_hour: price of an hour of work; 0: the cost is not computed.
         progress: called with the number of finished draws, and of all draws.
 
     Raises:
@@ -79,19 +75,16 @@ def backtest(
     record, sampler, drawn = _drawn(record, other, draws, rng)
     scorer = Scorer(record, iou_threshold=today.consensus.iou_threshold)
     recorded = scorer.score(_counting(record.labels, today), today)
-    scores = []
+    scores: list[FloatArray] = []
     # All draws that choose every annotation have the same score.
     whole: FloatArray | None = None
-    for number, chosen in enumerate(drawn):
+    for chosen in drawn:
         rows = sampler.rows(chosen)
-        everything = len(rows) == len(record.labels)
-        if not everything or whole is None:
-            scores.append(scorer.score(rows, other, method=method))
-        else:
-            scores.append(whole)
-        if everything:
-            whole = scores[-1]
-        progress(number + 1, len(drawn))
+        is_whole = len(rows) == len(record.labels)
+        known = whole if is_whole else None
+        scores.append(scorer.score(rows, other, method=method) if known is None else known)
+        whole = scores[-1] if is_whole else whole
+        progress(len(scores), len(drawn))
     found = compare(
         recorded[None],
         np.stack(scores),
@@ -100,16 +93,21 @@ def backtest(
     )
     images = int(recorded[1, FIGURES.index(ANNOTATIONS)].sum())
     figures = {name: each for name, each in zip(FIGURES, found, strict=True) if each is not None}
-    truth = record.truth.drop_duplicates(["round_id", "image_id"])["source"].value_counts()
+
     return Backtest(
         rounds=record.rounds,
         images=images,
-        truth={str(source): int(count) for source, count in truth.items()},
+        truth=_images_by_source(record),
         iou_threshold=today.consensus.iou_threshold,
         draws=draws,
-        figures=_in_all(figures, images, price_per_hour),
+        figures=_in_all(figures, images),
         notes=[*record.notes, *_not_replayed(today, other), *_untimed(record, today, other)],
     )
+
+
+def _images_by_source(record: Record) -> dict[str, int]:
+    counts = record.truth.drop_duplicates(["round_id", "image_id"])["source"].value_counts()
+    return {str(source): int(count) for source, count in counts.items()}
 
 
 def require_truth(record: Record) -> None:
@@ -154,14 +152,24 @@ def _with_times(labels: pd.DataFrame) -> pd.DataFrame:
     return labels.assign(lead_time_seconds=labels["lead_time_seconds"].fillna(times.mean()))
 
 
-def _in_all(figures: dict[str, Figure], images: int, price_per_hour: float) -> dict[str, Figure]:
-    """Return the figures with amounts of all images instead of one, and the cost if priced."""
-    whole = {
+def with_cost(found: Backtest, price_per_hour: float) -> Backtest:
+    """Return a backtest with the figure ``cost`` as well, if seconds are known.
+
+    Args:
+        found: the backtest.
+        price_per_hour: price of an hour of work; 0: the cost is not computed.
+    """
+    if price_per_hour <= 0 or SECONDS not in found.figures:
+        return found
+    cost = _times(found.figures[SECONDS], price_per_hour / 3600.0)
+    return replace(found, figures={**found.figures, COST: cost})
+
+
+def _in_all(figures: dict[str, Figure], images: int) -> dict[str, Figure]:
+    """Return the figures with amounts of all images instead of one."""
+    return {
         name: _times(each, images) if name in AMOUNTS else each for name, each in figures.items()
     }
-    if price_per_hour > 0 and SECONDS in whole:
-        whole[COST] = _times(whole[SECONDS], price_per_hour / 3600.0)
-    return whole
 
 
 def _times(figure: Figure, factor: float) -> Figure:

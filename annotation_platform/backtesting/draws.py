@@ -18,6 +18,7 @@ import pandas as pd
 
 from annotation_platform.consensus.lead import leads
 from annotation_platform.policy import LabelingPolicy
+from annotation_platform.schema.tables import HumanLabels
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -60,7 +61,7 @@ class Draws:
         self._first = np.array(first, dtype=np.int64)
         self._labels = labels
         self._annotation = pd.Index(annotations["annotation_id"]).get_indexer(
-            pd.Index(labels["annotation_id"])
+            pd.Index(labels[HumanLabels.annotation_id])
         )
         # The lead of a set of annotations is constant, and few distinct sets occur.
         self._leads: dict[tuple[int, bytes], int] = {}

@@ -52,8 +52,8 @@ def read_record(
     split = carry_over(labels, policy.ontology).ask_again
     if split:
         notes.append(f"{len(split)} images with a class that was split since are left out")
-        labels = labels[~labels["image_id"].isin(split)].reset_index(drop=True)
-    asked = labels[["round_id", "image_id"]].drop_duplicates()
+        labels = labels[~labels[HumanLabels.image_id].isin(split)].reset_index(drop=True)
+    asked = labels[[HumanLabels.round_id, HumanLabels.image_id]].drop_duplicates()
     truth = known_truth(lake, asked, policy, sources=sources)
     images = accepted_images(lake.tables).drop_duplicates("image_id")
     return Record(
@@ -112,12 +112,12 @@ def _round_labels(round_id: str, lake: Lake) -> tuple[pd.DataFrame, str]:
         for each in assignments:
             first = wave_of.get((each.image_id, each.stands_for), number)
             wave_of[each.image_id, each.assignment] = first
-    slots = zip(labels["image_id"], labels["place"], strict=True)
+    slots = zip(labels[HumanLabels.image_id], labels[HumanLabels.place], strict=True)
     waves = [wave_of.get((str(image), int(slot)), 0) for image, slot in slots]
     labels = labels.assign(wave=pd.Series(waves, index=labels.index, dtype="int64"))
     # A reinstalled back end numbers its annotations from 1 again.
-    labels["annotation_id"] = f"{round_id}/" + labels["annotation_id"]
-    gold = labels["purpose"] == "gold"
+    labels[HumanLabels.annotation_id] = f"{round_id}/" + labels[HumanLabels.annotation_id]
+    gold = labels[HumanLabels.purpose] == "gold"
     if (labels["wave"] > 0).any() and gold.any():
         return labels[~gold], (
             f"gold tasks of {round_id} are not used: unlike other tasks, they got no further"

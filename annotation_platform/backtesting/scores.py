@@ -19,6 +19,7 @@ from annotation_platform.labeling.review_sampling import review_sample
 from annotation_platform.policy import Policy
 from annotation_platform.schema.geometry import FloatArray
 from annotation_platform.schema.shapes import CLASSIFICATIONS, REGIONS
+from annotation_platform.schema.tables import Conflicts, HumanLabels
 
 OBJECTS, CHOICES = "objects_f1", "choices_right"
 RELEASED_OBJECTS, RELEASED_CHOICES = "released_objects_f1", "released_choices_right"
@@ -95,7 +96,9 @@ class Scorer:
             outcome = _review_outcome(round_id, labels, consensus, policy)
             self._count_effort(sums, labels, outcome)
             if round_id in self._truth:
-                images = sorted(set(self._truth[round_id].weight) & set(labels["image_id"]))
+                images = sorted(
+                    set(self._truth[round_id].weight) & set(labels[HumanLabels.image_id])
+                )
                 found = carry_over(consensus.labels, self._record.ontology).labels
                 self._count_right(sums, self._truth[round_id], found, images, outcome)
         return sums
@@ -106,7 +109,7 @@ class Scorer:
         asked = sorted(outcome.asked)
         for name, images in ((REVIEWED, outcome.reviewed), (LEFT_OUT, outcome.left_out)):
             self._add(sums, name, asked, _among(images, asked), 1.0)
-        annotations = labels[labels["image_id"].isin(outcome.asked)].drop_duplicates(
+        annotations = labels[labels[HumanLabels.image_id].isin(outcome.asked)].drop_duplicates(
             "annotation_id"
         )
         by_image = annotations.groupby("image_id")["lead_time_seconds"]
@@ -167,9 +170,9 @@ class Scorer:
 def _review_outcome(
     round_id: str, labels: pd.DataFrame, consensus: Consensus, policy: Policy
 ) -> _ReviewOutcome:
-    asked = set(labels.loc[labels["purpose"] == "label", "image_id"])
+    asked = set(labels.loc[labels[HumanLabels.purpose] == "label", HumanLabels.image_id])
     conflicts = consensus.conflicts
-    open_ = set(conflicts.loc[~conflicts["settled"], "image_id"])
+    open_ = set(conflicts.loc[~conflicts[Conflicts.settled], Conflicts.image_id])
     if policy.review.gate == "auto":
         return _ReviewOutcome(asked, reviewed=set(), left_out=open_)
     plan = review_sample(round_id, _of(asked, consensus.labels), open_, policy)

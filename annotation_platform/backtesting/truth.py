@@ -59,7 +59,9 @@ def known_truth(
     """
     reviewed = lake.tables.read_all(ReviewedLabels)
     imported = lake.tables.read_all(ImportedLabels)
-    known = imported["origin"].isin(policy.labeling.gold_origins) & (imported["problem"] == "")
+    known = imported[ImportedLabels.origin].isin(policy.labeling.gold_origins) & (
+        imported[ImportedLabels.problem] == ""
+    )
     parts, notes = [], []
     for key, rows in asked.groupby("round_id"):
         round_id, open_ = str(key), set(rows["image_id"])
@@ -83,14 +85,17 @@ def known_truth(
 
 def _gold(round_id: str, imported: pd.DataFrame, reviewed: pd.DataFrame) -> pd.DataFrame:
     elsewhere = reviewed[
-        reviewed["decision"].isin(["accepted", "fixed"]) & (reviewed["round_id"] != round_id)
+        reviewed[ReviewedLabels.decision].isin(["accepted", "fixed"])
+        & (reviewed[ReviewedLabels.round_id] != round_id)
     ]
     return _latest(_concatenated([imported[_COLUMNS_OF_LABELS], elsewhere[_COLUMNS_OF_LABELS]]))
 
 
 def _later(round_id: str, reviewed: pd.DataFrame) -> pd.DataFrame:
-    agreed = reviewed["decision"] == "undisputed"
-    return _latest(reviewed.loc[agreed & (reviewed["round_id"] > round_id), _COLUMNS_OF_LABELS])
+    agreed = reviewed[ReviewedLabels.decision] == "undisputed"
+    return _latest(
+        reviewed.loc[agreed & (reviewed[ReviewedLabels.round_id] > round_id), _COLUMNS_OF_LABELS]
+    )
 
 
 def _concatenated(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -109,13 +114,13 @@ def _reviews(
     round_id: str, reviewed: pd.DataFrame, lake: Lake, policy: Policy
 ) -> tuple[pd.DataFrame, str]:
     """Return the labels reviewed in a round, and a note if some or all of them cannot be used."""
-    own = reviewed[reviewed["round_id"] == round_id]
-    decided = own[own["decision"].isin(["accepted", "fixed"])]
+    own = reviewed[reviewed[ReviewedLabels.round_id] == round_id]
+    decided = own[own[ReviewedLabels.decision].isin(["accepted", "fixed"])]
     nothing = decided.head(0).assign(weight=1.0)
     if decided.empty:
         return nothing, ""
     tasks = lake.tables.read(ReviewTasks, round_id)
-    sampled = set(tasks.loc[tasks["kinds"] == SAMPLE, "image_id"])
+    sampled = set(tasks.loc[tasks[ReviewTasks.kinds] == SAMPLE, ReviewTasks.image_id])
     if not sampled:
         return nothing, (
             f"reviewers of {round_id} saw only disputed images, which do not represent the others"
@@ -128,7 +133,9 @@ def _reviews(
             f"the seed of the review sample of {round_id} differs from that of the policy, so the"
             " sampling probabilities of its images are unknown"
         )
-    open_ = own.loc[own["decision"].isin(["rejected", "undecided"]), "image_id"].nunique()
+    open_ = own.loc[
+        own[ReviewedLabels.decision].isin(["rejected", "undecided"]), ReviewedLabels.image_id
+    ].nunique()
     left = f"{open_} images of {round_id} were rejected or are undecided: they have no ground truth"
-    weight = 1.0 / decided["image_id"].map(chance).fillna(1.0)
+    weight = 1.0 / decided[ReviewedLabels.image_id].map(chance).fillna(1.0)
     return decided[_COLUMNS_OF_LABELS].assign(weight=weight), left if open_ else ""

@@ -95,8 +95,11 @@ def backtest(
     record = read_record(
         lake_of(settings), today, rounds=_listed(rounds), sources=_listed(truth) or SOURCES
     )
+    options = asdict(replay)
+    price_per_hour = options.pop("price_per_hour")
     with progress_bar("replaying") as progress:
-        found = backtesting.backtest(record, today, other, **asdict(replay), progress=progress)
+        found = backtesting.backtest(record, today, other, **options, progress=progress)
+    found = backtesting.with_cost(found, price_per_hour)
     if as_json:
         print_json(_backtest_facts(found))
     else:

@@ -27,6 +27,7 @@ from annotation_platform.consensus.units import (
 )
 from annotation_platform.schema.geometry import BOX_COLUMNS, FloatArray
 from annotation_platform.schema.shapes import CLASSIFICATIONS
+from annotation_platform.schema.tables import HumanLabels
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ def _read_labels(human_labels: pd.DataFrame, iou_threshold: float) -> _Labels:
     choices["unit"] += int(regions["unit"].max()) + 1 if len(regions) else 0
     units = pd.concat([part for part in (regions, choices) if len(part)] or [regions])
     unit_of = choices.drop_duplicates("task_id").set_index("task_id")["unit"]
-    chosen = votes[votes["shape"].isin(CLASSIFICATIONS)]
+    chosen = votes[votes[HumanLabels.shape].isin(CLASSIFICATIONS)]
     chosen = chosen.assign(unit=chosen["task_id"].map(unit_of))
     chosen = chosen.drop_duplicates(["unit", "annotator", "class_name"])
     drawn = regions[regions["label"] != NOT_DRAWN].assign(class_name=lambda rows: rows["label"])

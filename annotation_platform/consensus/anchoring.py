@@ -15,6 +15,7 @@ from annotation_platform.consensus.intervals import clustered_share, ratio_inter
 from annotation_platform.consensus.units import need_columns, paired_iou, voting_rows
 from annotation_platform.schema.geometry import BOX_COLUMNS, FloatArray
 from annotation_platform.schema.shapes import CLASSIFICATIONS, REGIONS
+from annotation_platform.schema.tables import HumanLabels
 
 _COLUMNS = ["annotator", "image_id", "annotation_id", "class_name", "shown", "agreed"]
 _NAN = float("nan")
@@ -117,13 +118,21 @@ def pre_annotation_decisions(
     votes = voting_rows(human_labels)
     offered = predictions[["image_id", "class_name", *BOX_COLUMNS]]
     offered = offered.assign(prediction=np.arange(len(offered)))
-    annotations = votes[["annotator", "image_id", "annotation_id", "blind"]].drop_duplicates(
-        "annotation_id"
-    )
+    annotations = votes[
+        [HumanLabels.annotator, HumanLabels.image_id, HumanLabels.annotation_id, HumanLabels.blind]
+    ].drop_duplicates("annotation_id")
     decisions = annotations.merge(offered, on="image_id")
     decisions = decisions.sort_values(["annotation_id", "prediction"])
     # Each label of an annotation, paired with each prediction of the same class and image.
-    labels = votes[["image_id", "annotation_id", "shape", "class_name", *BOX_COLUMNS]]
+    labels = votes[
+        [
+            HumanLabels.image_id,
+            HumanLabels.annotation_id,
+            HumanLabels.shape,
+            HumanLabels.class_name,
+            *BOX_COLUMNS,
+        ]
+    ]
     pairs = labels.merge(offered, on=["image_id", "class_name"], suffixes=("", "_offered"))
     predicted = pairs[[f"{name}_offered" for name in BOX_COLUMNS]]
     near = paired_iou(pairs[BOX_COLUMNS], predicted) >= agreement_iou

@@ -15,7 +15,7 @@ import pandas as pd
 from annotation_platform.consensus.units import need_columns
 from annotation_platform.schema.geometry import BOX_COLUMNS, FloatArray, as_boxes
 from annotation_platform.schema.shapes import AREAS, REGIONS, UNSURE
-from annotation_platform.schema.tables import records
+from annotation_platform.schema.tables import HumanLabels, records
 
 FINDINGS = [
     "kind",
@@ -89,7 +89,7 @@ def label_anomalies(
 def _unusual_boxes(
     human_labels: pd.DataFrame, deviations: float, minimum_labels: int
 ) -> list[dict[str, Any]]:
-    areas = human_labels[human_labels["shape"].isin(AREAS)]
+    areas = human_labels[human_labels[HumanLabels.shape].isin(AREAS)]
     boxes = as_boxes(areas[BOX_COLUMNS].to_numpy(dtype=np.float64))
     sides = boxes[:, 2:] - boxes[:, :2]
     flat = pd.Series((sides <= _SIDE).any(axis=1), index=areas.index)
@@ -142,9 +142,13 @@ def _usual(values: FloatArray, deviations: float) -> tuple[float, float]:
 def annotations_with_regions(human_labels: pd.DataFrame) -> pd.DataFrame:
     """Return one row per annotation with its number of ``regions`` and whether it is ``unsure``."""
     first = human_labels.drop_duplicates("annotation_id")
-    drawn = human_labels[human_labels["shape"].isin(REGIONS)].groupby("annotation_id").size()
+    drawn = (
+        human_labels[human_labels[HumanLabels.shape].isin(REGIONS)].groupby("annotation_id").size()
+    )
     regions = first["annotation_id"].map(drawn).fillna(0).astype(np.int64)
-    unsure = human_labels.loc[human_labels["shape"] == UNSURE.shape, "annotation_id"]
+    unsure = human_labels.loc[
+        human_labels[HumanLabels.shape] == UNSURE.shape, HumanLabels.annotation_id
+    ]
     counted = first.assign(regions=regions, unsure=first["annotation_id"].isin(unsure))
     return counted.sort_values(["task_id", "annotation_id"], ignore_index=True)
 

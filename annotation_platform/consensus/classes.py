@@ -103,7 +103,6 @@ def decide_classes(
     *,
     gold: pd.DataFrame | None = None,
     method: str = "",
-    seed: int = 0,
 ) -> Classes:
     """Return the class of every question.
 
@@ -115,11 +114,10 @@ def decide_classes(
         boxes: for questions about a region the ``(4,)`` box around it, pixels.
         gold: known classes: ``task`` (the question) and ``label``.
         method: as for ``resolve_classes``.
-        seed: seed of the random draws of ``resolve_classes``.
     """
     rows = [(task, worker, label) for task, each in votes.items() for worker, label in each]
     annotations = pd.DataFrame(rows, columns=["task", "worker", "label"])
-    found = resolve_classes(annotations, gold=gold, method=method, seed=seed)
+    found = resolve_classes(annotations, gold=gold, method=method)
     boxes = boxes or {}
     naming = _learn(votes, boxes, found)
     verdicts = {}

@@ -49,9 +49,8 @@ def dawid_skene(
     Args:
         votes: ``N`` annotations, at least one.
         diagonal: right pseudo-annotations for each worker and class.
-        off_diagonal: wrong pseudo-annotations for each worker and class, shared by the other
-            classes. If both are 0 it is the model of 1979; a worker's confusions of a class
-            that no task is likely to have are then all 0.
+        off_diagonal: wrong ones, shared by the other classes. If both are 0 it is the model of
+            1979; a worker's confusions of a class that no task is likely to have are then all 0.
         class_prior: pseudo-tasks for each class.
         iterations: largest number of iterations, at least 1.
         tolerance: the fit ends when the mean change of probability per task is at most this;

@@ -27,6 +27,7 @@ from annotation_platform.consensus.units import (
 )
 from annotation_platform.schema.geometry import BOX_COLUMNS, Boxes, iou_matrix
 from annotation_platform.schema.shapes import CLASSIFICATIONS, REGIONS
+from annotation_platform.schema.tables import HumanLabels
 
 COLUMNS = ["annotator", "image_id", "given", "reference", "choice"]
 
@@ -70,7 +71,7 @@ def against_gold(votes: pd.DataFrame, gold: pd.DataFrame, *, iou_threshold: floa
         iou_threshold: least overlap of a region with the object that it shows, in ``(0, 1]``.
     """
     truth = objects_by(gold[~gold["shape"].isin(CLASSIFICATIONS)], ["image_id"])
-    known = votes[votes["image_id"].isin([image for (image,) in truth])]
+    known = votes[votes[HumanLabels.image_id].isin([image for (image,) in truth])]
     rows = [
         (person, image, given, reference, False)
         for (image, _, person), annotation in objects_by(
@@ -141,7 +142,7 @@ def consensus_objects(
     counts = counts.sort_values(["unit", "votes", "label"], ascending=[True, False, True])
     found["class_name"] = counts.drop_duplicates("unit").set_index("unit")["label"]
     found = found[2 * by_unit.size() > by_unit["people"].first()]
-    every_task = votes[["task_id"]].drop_duplicates().assign(shape="none")
+    every_task = votes[[HumanLabels.task_id]].drop_duplicates().assign(shape="none")
     return objects_by(pd.concat([found, every_task]) if len(found) else every_task, ["task_id"])
 
 
@@ -174,9 +175,9 @@ def _nothing_there(votes: pd.DataFrame, decided: pd.DataFrame) -> pd.DataFrame:
 
     ``decided`` are the rows in which the annotator or the others drew something, or were split.
     """
-    with_choices = votes.loc[votes["shape"].isin(CLASSIFICATIONS), "task_id"]
-    with_regions = votes.loc[votes["shape"].isin(REGIONS), "task_id"]
-    drawing = votes[~votes["task_id"].isin(set(with_choices) - set(with_regions))]
+    with_choices = votes.loc[votes[HumanLabels.shape].isin(CLASSIFICATIONS), HumanLabels.task_id]
+    with_regions = votes.loc[votes[HumanLabels.shape].isin(REGIONS), HumanLabels.task_id]
+    drawing = votes[~votes[HumanLabels.task_id].isin(set(with_choices) - set(with_regions))]
     drawing = drawing[["task_id", "image_id", "annotator"]].drop_duplicates()
     drawing = drawing[drawing.groupby("task_id")["annotator"].transform("size") > 1]
     key = ["task_id", "annotator"]

@@ -5,6 +5,7 @@ import pandas as pd
 from annotation_platform.consensus.matching import cluster_boxes
 from annotation_platform.schema.geometry import BOX_COLUMNS, as_boxes
 from annotation_platform.schema.shapes import CLASSIFICATIONS, REGIONS, UNSURE
+from annotation_platform.schema.tables import HumanLabels
 
 
 def leads(human_labels: pd.DataFrame, *, iou_threshold: float = 0.5) -> dict[str, int]:
@@ -27,9 +28,9 @@ def leads(human_labels: pd.DataFrame, *, iou_threshold: float = 0.5) -> dict[str
 
 def _lead(annotations: pd.DataFrame, iou_threshold: float) -> int:
     votes = annotations[annotations["shape"] != UNSURE.shape]
-    people = votes["annotation_id"].nunique()
+    people = votes[HumanLabels.annotation_id].nunique()
     margins = [people]
-    drawn = votes[votes["shape"].isin(REGIONS)]
+    drawn = votes[votes[HumanLabels.shape].isin(REGIONS)]
     boxes, owners = as_boxes(drawn[BOX_COLUMNS]), list(drawn["annotation_id"])
     groups = cluster_boxes(boxes, owners, iou_threshold=iou_threshold)
     names = drawn["class_name"].to_numpy()
@@ -38,7 +39,7 @@ def _lead(annotations: pd.DataFrame, iou_threshold: float) -> int:
         margins.append(abs(seen - (people - seen)))
         if 2 * seen > people:
             margins.append(_margin(pd.Series(names[group])))
-    chosen = votes[votes["shape"].isin(CLASSIFICATIONS)]
+    chosen = votes[votes[HumanLabels.shape].isin(CLASSIFICATIONS)]
     if not chosen.empty:
         # The choices of an annotation are one set if several classes may be chosen.
         sets = chosen.groupby("annotation_id")["class_name"].agg(

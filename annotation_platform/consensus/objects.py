@@ -11,6 +11,7 @@ from annotation_platform.consensus.overlap import labels_of, overlap_matrix
 from annotation_platform.schema.geometry import FloatArray
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import CLASSIFICATIONS, NOTHING, REGIONS, UNSURE, Label
+from annotation_platform.schema.tables import HumanLabels
 
 CERTAIN_COPY = 0.9
 """Two regions of one annotator that overlap by more are one object drawn twice."""
@@ -114,10 +115,14 @@ def read_tasks(
     sizes = _sizes(images)
     extent = extent or drawn_extent(human_labels)
     labels = labels_of(human_labels)
-    owners = human_labels["annotator"].astype(str).tolist()
-    numbers, _ = pd.factorize(human_labels["task_id"], sort=True)
+    owners = human_labels[HumanLabels.annotator].astype(str).tolist()
+    numbers, _ = pd.factorize(human_labels[HumanLabels.task_id], sort=True)
     order = np.argsort(numbers, kind="stable")
-    keys = human_labels[["round_id", "task_id", "image_id"]].astype(str).to_numpy()
+    keys = (
+        human_labels[[HumanLabels.round_id, HumanLabels.task_id, HumanLabels.image_id]]
+        .astype(str)
+        .to_numpy()
+    )
     tasks = []
     for rows in np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1):
         if not len(rows):
@@ -241,6 +246,6 @@ def _sizes(images: pd.DataFrame | None) -> dict[str, tuple[float, float]]:
 
 def drawn_extent(human_labels: pd.DataFrame) -> tuple[float, float]:
     """Return width and height of the extent of all regions of the round, 1 or more."""
-    corner = human_labels[["x2", "y2"]].astype("float64").max()
+    corner = human_labels[[HumanLabels.x2, HumanLabels.y2]].astype("float64").max()
     width, height = (1.0 if np.isnan(each) else max(float(each), 1.0) for each in corner)
     return width, height

@@ -48,7 +48,15 @@ _GOLD = ["image_id", "shape", "class_name", *BOX_COLUMNS]
 
 @dataclass(frozen=True)
 class FlagPolicy:
-    """Thresholds of the flags. A flag is a reason for a manual check, never a verdict."""
+    """Thresholds of the flags. A flag is a reason for a manual check, never a verdict.
+
+    The flags are ``adversary`` (agrees less than by chance), ``spammer`` (no more than by chance),
+    ``too-fast`` and ``rubber-stamp``. The first two are judged by gold tasks if there are enough of
+    them, otherwise by the others, separately for finding objects and for naming them: an annotator
+    is a spammer if the interval of the agreement beyond chance reaches down to ``chance`` and not
+    up to ``useful``, an adversary if the interval for naming is below 0. So a few annotations give
+    no flag.
+    """
 
     chance: float = 0.1  # agreement beyond chance up to this value counts as none
     useful: float = 0.4  # least agreement beyond chance of an annotator who is no spammer
@@ -91,12 +99,7 @@ def annotator_quality(
     images. Values that cannot be measured are missing: with one annotation per task and no gold
     there is no quality.
 
-    ``flags`` are, comma separated, ``adversary`` (agrees less than by chance), ``spammer`` (no
-    more than by chance), ``too-fast`` and ``rubber-stamp``. The first two are judged by gold tasks
-    if there are enough of them, otherwise by the others, separately for finding objects and for
-    naming them: an annotator is a spammer if the interval of the agreement beyond chance reaches
-    down to ``policy.chance`` and not up to ``policy.useful``, an adversary if the interval for
-    naming is below 0. So a few annotations give no flag.
+    ``flags`` are separated by commas; see ``FlagPolicy``.
 
     Args:
         human_labels: a ``human_labels`` table. ``unsure`` annotations do not vote.
@@ -124,10 +127,7 @@ def annotator_quality(
         Judge(iou_threshold, level, policy.chance, policy.useful),
         np.random.default_rng(seed),
     )
-    flagged = {
-        TOO_FAST: _too_fast_people(human_labels, policy.too_fast),
-        RUBBER_STAMP: _rubber_stamps(anchoring, policy.unchanged_pattern),
-    }
+    flagged = _flagged(human_labels, anchoring, policy)
     annotations = human_labels.drop_duplicates("annotation_id")
     annotations = annotations.assign(known=annotations["image_id"].isin(known["image_id"]))
     rows = [
@@ -184,6 +184,16 @@ def _row(
         "seconds_per_annotation": float(own["lead_time_seconds"].median()),
         "unchanged_share": float((~began.astype(bool)).mean()) if len(began) else float("nan"),
         "flags": ",".join([verdict, *flags] if verdict else flags),
+    }
+
+
+def _flagged(
+    human_labels: pd.DataFrame, anchoring: pd.DataFrame | None, policy: FlagPolicy
+) -> dict[str, set[Hashable]]:
+    """Return the annotators with each flag that does not depend on a reference."""
+    return {
+        TOO_FAST: _too_fast_people(human_labels, policy.too_fast),
+        RUBBER_STAMP: _rubber_stamps(anchoring, policy.unchanged_pattern),
     }
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from annotation_platform.consensus.agreement import mean_f1
-from annotation_platform.consensus.classes import decide_classes
+from annotation_platform.consensus.classes import Classes, decide_classes
 from annotation_platform.consensus.common import Common
 from annotation_platform.consensus.conflicts import find_conflicts
 from annotation_platform.consensus.evidence import MAJORITY
@@ -45,7 +45,7 @@ from annotation_platform.schema.shapes import (
     boxes_of,
     median_of,
 )
-from annotation_platform.schema.tables import Conflicts, ConsensusLabels, Frame
+from annotation_platform.schema.tables import Conflicts, ConsensusLabels, Frame, HumanLabels
 
 _LEVEL = 0.2
 """If equally many annotators saw and did not see an object, one side outweighs the other only by
@@ -77,7 +77,9 @@ def counting_annotations(human_labels: pd.DataFrame, disregarded: Collection[str
 
     These are the rows of tasks other than gold tasks, by annotators who are not ``disregarded``.
     """
-    counts = (human_labels["purpose"] == "label") & ~human_labels["annotator"].isin(disregarded)
+    counts = (human_labels[HumanLabels.purpose] == "label") & ~human_labels[
+        HumanLabels.annotator
+    ].isin(disregarded)
     return human_labels[counts]
 
 
@@ -90,7 +92,6 @@ def resolve_consensus(
     quality: pd.DataFrame | None = None,
     gold: pd.DataFrame | None = None,
     method: str = "",
-    seed: int = 0,
 ) -> Consensus:
     """Return one resolved set of labels per image; the order of the annotators does not matter.
 
@@ -99,19 +100,16 @@ def resolve_consensus(
 
     Args:
         human_labels: a ``human_labels`` table: counted annotations only.
-        iou_threshold: least overlap of two regions of the same object, in ``(0, 1]``; see
-            ``matching.group_labels``.
+        iou_threshold: least overlap of two regions of one object, in ``(0, 1]``; see ``matching``.
         ontology: the classes. A vote for a class outside it counts for the presence of the object,
             not for its class. Without an ontology one class is chosen per image unless an
             annotator chose several.
         images: ``image_id``, ``width`` and ``height``: regions are cut at the edge of the image.
             For an image that is missing here, distances between keypoints are relative to the
             extent of all regions of the round.
-        quality: quality of annotators measured elsewhere, see ``weights.weigh_people``; without
-            it each annotator is weighed by agreement with the others.
+        quality: annotators' quality from elsewhere, see ``weigh_people``; default: from agreement.
         gold: known classes: ``task``, a ``label_id`` of the result, and ``label``.
         method: method that decides the classes, as for ``evidence.resolve_classes``.
-        seed: seed of all random draws.
     """
     tasks = read_tasks(human_labels, images)
     choose_one = _choose_one(human_labels, ontology)
@@ -124,20 +122,15 @@ def resolve_consensus(
     presence = [_presence(each, weights, ontology) for each in candidates]
     ids = _label_ids(candidates, presence)
     regions, choices = (
-        decide_classes(votes, boxes, gold=gold, method=method, seed=seed)
+        decide_classes(votes, boxes, gold=gold, method=method)
         for votes, boxes in _votes_by_kind(candidates, ids, ontology)
     )
     verdicts = regions.verdicts | choices.verdicts
     spread = Spread.among(each.labels for each in candidates)
-    resolved = [
-        _resolve_candidate(each, there, label_id, verdicts, weights, spread)
-        for each, there, label_id in zip(candidates, presence, ids, strict=True)
-    ]
-    decided = [each for each in (regions, choices) if each.verdicts]
-    by = ", ".join(dict.fromkeys(each.method for each in decided)) or MAJORITY
+    resolved = _resolve_all(candidates, presence, ids, verdicts, weights, spread)
+    method, reason, workers = _combined(regions, choices)
     extent = drawn_extent(human_labels)
-    # The last digits of sums depend on the order of annotators, but equal inputs must give equal
-    # bytes, from which a dataset version is named.
+    # Sums depend on the order of annotators in their last digits; the bytes of a version must not.
     labels = ConsensusLabels.from_rows(_rows(annotations, resolved)).round(_DECIMALS)
     return Consensus(
         labels=labels,
@@ -145,10 +138,10 @@ def resolve_consensus(
         mean_agreement=mean_f1(tasks, iou_threshold=iou_threshold),
         disputed=int(labels["disputed"].sum()),
         rejected=sum(each.label is None for each in resolved),
-        method=by,
-        reason=" ".join(dict.fromkeys(each.reason for each in decided)) or "No class was named.",
-        workers=pd.concat([each.workers for each in decided or [regions]], ignore_index=True),
-        common=Common(weights, regions.naming, choices.naming, spread, choose_one, extent, by),
+        method=method,
+        reason=reason,
+        workers=workers,
+        common=Common(weights, regions.naming, choices.naming, spread, choose_one, extent, method),
     )
 
 
@@ -186,11 +179,17 @@ def resolve_task(
         for label_id, each in votes.items():
             name, share = naming.decide(label_id, each, boxes.get(label_id))
             verdicts[label_id] = ClassVerdict(name, share, level=share < 1.0)
-    resolved = [
-        _resolve_candidate(each, there, label_id, verdicts, common.weights, common.spread)
-        for each, there, label_id in zip(candidates, presence, ids, strict=True)
-    ]
+    resolved = _resolve_all(candidates, presence, ids, verdicts, common.weights, common.spread)
     return objects, resolved
+
+
+def _combined(regions: Classes, choices: Classes) -> tuple[str, str, pd.DataFrame]:
+    """Return method, reason and workers of both kinds of decisions together."""
+    decided = [each for each in (regions, choices) if each.verdicts]
+    method = ", ".join(dict.fromkeys(each.method for each in decided)) or MAJORITY
+    reason = " ".join(dict.fromkeys(each.reason for each in decided)) or "No class was named."
+    workers = pd.concat([each.workers for each in decided or [regions]], ignore_index=True)
+    return method, reason, workers
 
 
 @dataclass(frozen=True)
@@ -203,7 +202,7 @@ class _Presence:
 def _choose_one(human_labels: pd.DataFrame, ontology: Ontology | None) -> bool:
     if ontology is not None:
         return ontology.choose == "one"
-    chosen = human_labels[human_labels["shape"].isin(CLASSIFICATIONS)]
+    chosen = human_labels[human_labels[HumanLabels.shape].isin(CLASSIFICATIONS)]
     return not chosen.duplicated(["task_id", "annotator"]).any()
 
 
@@ -253,6 +252,20 @@ def _votes_by_kind(
         if shape in AREAS:
             boxes[label_id] = median_of(boxes_of(candidate.labels))
     return [(kinds[True], boxes), (kinds[False], {})]
+
+
+def _resolve_all(
+    candidates: Sequence[Candidate],
+    presence: Sequence[_Presence],
+    ids: Sequence[str | None],
+    verdicts: Mapping[str, ClassVerdict],
+    weights: Weights,
+    spread: Spread,
+) -> list[Resolved]:
+    return [
+        _resolve_candidate(each, there, label_id, verdicts, weights, spread)
+        for each, there, label_id in zip(candidates, presence, ids, strict=True)
+    ]
 
 
 def _resolve_candidate(

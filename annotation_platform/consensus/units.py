@@ -13,6 +13,7 @@ from annotation_platform.consensus.matching import cluster_boxes
 from annotation_platform.errors import TableError
 from annotation_platform.schema.geometry import BOX_COLUMNS, Boxes, FloatArray, as_boxes, box_areas
 from annotation_platform.schema.shapes import CLASSIFICATIONS, POINTS, REGIONS, UNSURE
+from annotation_platform.schema.tables import HumanLabels
 
 NOT_DRAWN = "(not drawn)"
 """The label of an object by an annotator of the image who did not draw it."""
@@ -30,8 +31,8 @@ def voting_rows(human_labels: pd.DataFrame) -> pd.DataFrame:
         TableError: a column is missing.
     """
     need_columns(human_labels, ["task_id", "image_id", "annotator", "shape", "class_name"])
-    key = pd.MultiIndex.from_frame(human_labels[["task_id", "annotator"]])
-    unsure = key[(human_labels["shape"] == UNSURE.shape).to_numpy()]
+    key = pd.MultiIndex.from_frame(human_labels[[HumanLabels.task_id, HumanLabels.annotator]])
+    unsure = key[(human_labels[HumanLabels.shape] == UNSURE.shape).to_numpy()]
     return human_labels[~key.isin(unsure)]
 
 
@@ -49,7 +50,7 @@ def region_units(votes: pd.DataFrame, *, iou_threshold: float = 0.5) -> pd.DataF
         ``NOT_DRAWN``) and the enclosing box, missing for ``NOT_DRAWN``. A row for every unit and
         every annotator with a vote on its task; the order of the rows of ``votes`` does not matter.
     """
-    drawn = votes[votes["shape"].isin(REGIONS)]
+    drawn = votes[votes[HumanLabels.shape].isin(REGIONS)]
     if drawn.empty:
         return pd.DataFrame({name: pd.Series([], dtype=object) for name in _UNIT_COLUMNS})
     # Sorted by content, so that the order of rows does not decide exact ties.
@@ -57,7 +58,7 @@ def region_units(votes: pd.DataFrame, *, iou_threshold: float = 0.5) -> pd.DataF
     drawn = drawn.assign(label=drawn["class_name"], unit=_cluster(drawn, iou_threshold))
     # A unit belongs to one task and has a row for each annotator of that task.
     units = drawn[["unit", "task_id", "image_id"]].drop_duplicates("unit")
-    annotators = votes[["task_id", "annotator"]].drop_duplicates()
+    annotators = votes[[HumanLabels.task_id, HumanLabels.annotator]].drop_duplicates()
     labels = units.merge(annotators, on="task_id").merge(
         drawn[["unit", "annotator", "label", *BOX_COLUMNS]], on=["unit", "annotator"], how="left"
     )
@@ -73,7 +74,7 @@ def classification_units(votes: pd.DataFrame) -> pd.DataFrame:
     Returns:
         The columns of ``region_units``, without boxes; ``unit`` is a running number of the task.
     """
-    chosen = votes[votes["shape"].isin(CLASSIFICATIONS)].drop_duplicates(
+    chosen = votes[votes[HumanLabels.shape].isin(CLASSIFICATIONS)].drop_duplicates(
         ["task_id", "annotator", "class_name"]
     )
     if chosen.empty:

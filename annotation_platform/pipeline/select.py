@@ -26,6 +26,7 @@ from annotation_platform.schema.tables import (
 )
 from annotation_platform.selection.batch import Selection, select_batch
 from annotation_platform.selection.overrides import SelectionOverrides
+from annotation_platform.selection.pool import SelectionInputs
 from annotation_platform.storage.lake import Lake
 
 
@@ -91,15 +92,11 @@ def _choose(
 
     def chosen_by(selection: SelectionPolicy) -> Selection:
         return select_batch(
-            pool,
-            vectors,
+            SelectionInputs(pool, vectors, predictions, labels, asked),
             policy=selection,
             round_id=round_id,
             seed=policy.seed,
             pins=overrides,
-            predictions=predictions,
-            labels=labels,
-            asked=asked,
             again=again,
             choose=policy.ontology.choose,
         )

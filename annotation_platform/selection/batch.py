@@ -1,9 +1,27 @@
-"""Selection of the images of a round."""
+"""Selection of the images of a round.
+
+The order of the steps:
+
+1. Images on the include list are selected regardless of the budget; images on the exclude list are
+   not. Automatically accepted images that were drawn for annotation are selected.
+2. The review sample: ``audit_share`` of the remaining budget, at least one image, is a simple
+   random sample without replacement of the whole pool except the images of step 1, drawn before any
+   other choice and independent of all data: outliers and near-duplicates take part. Error bars and
+   certificates depend on it; ``audit`` marks it, also if the whole pool is selected.
+3. With ``outliers: mine`` flagged images, up to a fifth of the rest; with ``drop`` they are
+   excluded from here on.
+4. The rest by ``strategy``, see `SelectionPolicy` and the functions of ``rules.py``. Unused budget
+   of a rule goes to diversity; what diversity cannot use, because images have no vector, goes to
+   the first images by id.
+
+Steps 3 and 4 take a second member of a group of near-duplicates only when every remaining group has
+its first, in this round or before.
+"""
 
 import hashlib
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -11,17 +29,11 @@ import pandas as pd
 
 from annotation_platform.policy import SelectionPolicy
 from annotation_platform.schema.geometry import FloatArray
-from annotation_platform.schema.tables import (
-    CleanedImages,
-    Frame,
-    ModelPredictions,
-    ReviewedLabels,
-    SelectedImages,
-)
+from annotation_platform.schema.tables import Frame, SelectedImages
 from annotation_platform.selection import rules
 from annotation_platform.selection.outliers import FLAGGED, outlier_scores
 from annotation_platform.selection.overrides import SelectionOverride
-from annotation_platform.selection.pool import Candidates, gather
+from annotation_platform.selection.pool import Candidates, SelectionInputs, gather
 from annotation_platform.selection.rules import Board, Pick
 
 _MINED = 0.2
@@ -44,51 +56,26 @@ class Selection:
 
 
 def select_batch(
-    pool: pd.DataFrame,
-    embeddings: pd.DataFrame,
+    inputs: SelectionInputs,
     *,
     policy: SelectionPolicy,
     round_id: str,
     seed: int = 0,
     pins: Mapping[str, SelectionOverride] | None = None,
-    predictions: pd.DataFrame | None = None,
-    labels: pd.DataFrame | None = None,
-    asked: pd.DataFrame | None = None,
     again: Collection[str] = (),
     choose: Literal["one", "many"] = "one",
 ) -> Selection:
     """Return the ``selected_images`` of a round: ``policy.budget`` images, or the whole pool.
 
-    In this order:
-
-    1. Images on the include list are selected regardless of the budget; images on the exclude list
-       are not. The images of ``again`` are selected.
-    2. The review sample: ``audit_share`` of the remaining budget, at least one image, is a simple
-       random sample without replacement of the whole pool except the images of step 1, drawn before
-       any other choice and independent of all data: outliers and near-duplicates take part. Error
-       bars and certificates depend on it; ``audit`` marks it, also if the whole pool is selected.
-    3. With ``outliers: mine`` flagged images, up to a fifth of the rest; with ``drop`` they are
-       excluded from here on.
-    4. The rest by ``strategy``, see `SelectionPolicy` and the functions of ``rules.py``. Unused
-       budget of a rule goes to diversity; what diversity cannot use, because images have no
-       vector, goes to the first images by id.
-
-    Steps 3 and 4 take a second member of a group of near-duplicates only when every remaining group
-    has its first, in this round or, by ``asked``, before. The same tables and seed give the same
+    The docstring of this module has the order of the steps. The same tables and seed give the same
     choice for any order of their rows; ties go by image id.
 
     Args:
-        pool: ``cleaned_images`` rows that have not been annotated; rows that are not accepted and
-            rows that repeat an image are left out and counted. ``group_id`` and ``outcome`` may be
-            missing.
-        embeddings: ``image_embeddings`` of one embedder, for images of ``pool`` and ``asked``.
+        inputs: the tables.
         policy: budget (0: everything), strategy and shares.
         round_id: the round of the selection.
         seed: seed of all draws, together with the round.
         pins: overrides for single images.
-        predictions: ``model_predictions`` with calibrated scores; none before the first model.
-        labels: the labels so far, by ``class_name``, one row each.
-        asked: ``cleaned_images`` rows of the images that were selected before.
         again: automatically accepted images that were drawn for annotation.
         choose: whether an image has one class or any number of classes.
 
@@ -96,15 +83,8 @@ def select_batch(
         DataError: the vectors are of two embedders.
     """
     pins = pins or {}
-    sound, unusable = _sound(pool)
-    candidates = gather(
-        sound,
-        embeddings,
-        ModelPredictions.empty() if predictions is None else predictions,
-        ReviewedLabels.empty() if labels is None else labels,
-        CleanedImages.empty() if asked is None else asked,
-        choose=choose,
-    )
+    sound, unusable = _sound(inputs.pool)
+    candidates = gather(replace(inputs, pool=sound), choose=choose)
     scores = _outliers(candidates, _draws(seed, round_id, "outliers"))
     images = candidates.image_ids
     out = [row for row, image in enumerate(images) if image in pins and not pins[image].wanted]
@@ -115,15 +95,13 @@ def select_batch(
     drawn = [row for row, image in enumerate(images) if image in reaudited]
     board.take([Pick(row, "reaudit", _ASKED_AGAIN) for row in drawn])
     audit = _choose(board, policy, scores, seed, round_id)
+    excluded = {images[row]: pins[images[row]] for row in out}
+    missing = {image for image, pin in pins.items() if pin.wanted} - set(images)
     return Selection(
         images=_table(board, audit, scores, round_id),
         outliers={images[row]: float(scores[row]) for row in np.flatnonzero(scores >= FLAGGED)},
-        kept_out={
-            images[row]: f"{pins[images[row]].by}: {pins[images[row]].reason}" for row in out
-        },
-        overridden_elsewhere=tuple(
-            sorted(i for i in pins if pins[i].wanted and i not in set(images))
-        ),
+        kept_out={image: f"{pin.by}: {pin.reason}" for image, pin in excluded.items()},
+        overridden_elsewhere=tuple(sorted(missing)),
         without_vector=tuple(images[row] for row in np.flatnonzero(~candidates.usable)),
         unscored_predictions=int((~np.isfinite(candidates.scores)).sum()),
         unusable=unusable,

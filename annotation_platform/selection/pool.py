@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -12,12 +12,34 @@ import pandas as pd
 from annotation_platform.errors import DataError
 from annotation_platform.schema.geometry import FloatArray
 from annotation_platform.schema.shapes import CLASSIFICATIONS
+from annotation_platform.schema.tables import CleanedImages, ModelPredictions, ReviewedLabels
 from annotation_platform.selection.diversity import Positions, Vectors
 from annotation_platform.selection.uncertainty import (
     box_uncertainty,
     classification_uncertainty,
     expected_objects,
 )
+
+
+@dataclass(frozen=True)
+class SelectionInputs:
+    """The tables from which the images of a round are selected.
+
+    Attributes:
+        pool: ``cleaned_images`` rows that have not been annotated; rows that are not accepted and
+            rows that repeat an image are left out and counted. ``group_id`` and ``outcome`` may be
+            missing.
+        embeddings: ``image_embeddings`` of one embedder, for images of ``pool`` and ``asked``.
+        predictions: ``model_predictions`` with calibrated scores; none before the first model.
+        labels: the labels so far, by ``class_name``, one row each.
+        asked: ``cleaned_images`` rows of the images that were selected before.
+    """
+
+    pool: pd.DataFrame
+    embeddings: pd.DataFrame
+    predictions: pd.DataFrame = field(default_factory=ModelPredictions.empty)
+    labels: pd.DataFrame = field(default_factory=ReviewedLabels.empty)
+    asked: pd.DataFrame = field(default_factory=CleanedImages.empty)
 
 
 @dataclass(frozen=True)
@@ -62,31 +84,24 @@ class Candidates:
         )
 
 
-def gather(
-    pool: pd.DataFrame,
-    embeddings: pd.DataFrame,
-    predictions: pd.DataFrame,
-    labels: pd.DataFrame,
-    asked: pd.DataFrame,
-    *,
-    choose: Literal["one", "many"] = "one",
-) -> Candidates:
-    """Return the candidates of ``pool``, whose images are distinct, from all tables.
+def gather(inputs: SelectionInputs, *, choose: Literal["one", "many"] = "one") -> Candidates:
+    """Return the candidates of the pool, whose images are distinct, from all tables.
 
     ``choose`` is whether an image has one class or any number of classes.
 
     Raises:
         DataError: the vectors are of two embedders, and cannot be compared.
     """
-    image_ids = sorted(pool["image_id"])
-    groups, asked_of_group = _groups(pool, asked, image_ids)
-    vectors, usable, asked_vectors = _vectors(embeddings, image_ids, asked["image_id"])
+    asked, predictions = inputs.asked, inputs.predictions
+    image_ids = sorted(inputs.pool["image_id"])
+    groups, asked_of_group = _groups(inputs.pool, asked, image_ids)
+    vectors, usable, asked_vectors = _vectors(inputs.embeddings, image_ids, asked["image_id"])
     images = _positions(predictions["image_id"], image_ids)
     here = predictions[(images >= 0) & predictions["class_name"].notna().to_numpy()]
     images = _positions(here["image_id"], image_ids)
     scores = here["score"].to_numpy(np.float64, na_value=np.nan)
     one_of = here["shape"].isin(CLASSIFICATIONS).to_numpy() & (choose == "one")
-    counts = labels["class_name"].value_counts()
+    counts = inputs.labels["class_name"].value_counts()
     classes = sorted({*counts.index, *here["class_name"].unique()})
     expected = expected_objects(
         images,

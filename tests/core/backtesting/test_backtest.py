@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from annotation_platform.backtesting.backtest import backtest
+from annotation_platform.backtesting.backtest import backtest, with_cost
 from annotation_platform.backtesting.record import Record
 from annotation_platform.backtesting.truth import COLUMNS
 from annotation_platform.errors import DataError
@@ -92,7 +92,7 @@ def test_the_interval_of_the_prediction_covers_what_is_true_of_the_crowd():
 def test_annotations_seconds_and_cost_are_of_all_images():
     record = crowd(50, 5, 0.8)
     asked = policy(record, annotations_per_task=3)
-    found = backtest(record, policy(record), asked, draws=3, price_per_hour=36.0)
+    found = with_cost(backtest(record, policy(record), asked, draws=3), 36.0)
     annotations, seconds, cost = (
         found.figures[name] for name in ("annotations", "seconds", "cost")
     )
@@ -111,7 +111,8 @@ def test_without_a_price_no_cost_and_without_times_no_seconds_are_told():
         record.images,
         record.ontology,
     )
-    found = backtest(bare, policy(record), policy(record, annotations_per_task=2), price_per_hour=9)
+    found = backtest(bare, policy(record), policy(record, annotations_per_task=2))
+    found = with_cost(found, 9)
     assert not {"seconds", "cost"} & set(found.figures)
     assert found.figures["annotations"].policy.value == 40
 

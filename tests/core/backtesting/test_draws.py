@@ -1,4 +1,4 @@
-"""A policy would have had any of the answers that were asked for at once, and later ones after."""
+"""A policy would have had any annotations of one batch, and those of later batches after them."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""The record is what was merged; its truth is not what its own answers came to."""
+"""The record holds merged rounds; its ground truth is not the consensus of its own annotations."""
 
 from datetime import UTC, datetime
 

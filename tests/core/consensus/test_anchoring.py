@@ -68,7 +68,7 @@ def test_unequal_blind_shares_do_not_pass_for_anchoring():
     crowd = crowd_anchoring(made)
     assert crowd.low == 0.0
     assert crowd.high < 0.1
-    # Without regard to who answered, the proposals seem to repel people.
+    # Without regard to the annotator, the predictions seem to repel people.
     rates = made.groupby("shown")["agreed"].mean()
     assert rates[False] - rates[True] > 0.2
 
@@ -193,7 +193,7 @@ def test_only_what_was_left_as_it_was_agrees_with_a_proposal():
 
 
 def drawn_with_proposals(anchoring, *, images, rng):
-    """Return answers of four people and the proposals: true boxes, shifted, and false ones."""
+    """Return annotations of four people and predictions: true boxes, shifted, and false ones."""
     proposals, labels = [], []
     for image in range(images):
         places = rng.permutation(16)[: 2 + rng.poisson(2)]

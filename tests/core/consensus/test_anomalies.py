@@ -29,7 +29,7 @@ def annotation(image, person, boxes, *, seconds=None, name="cat", shape="box"):
 
 
 def usual(rng, *, images=60, people=("ada", "ben", "cam")):
-    """Return honest answers: sizes and times vary by a half, proportions by a fifth."""
+    """Return honest annotations: sizes and times vary by a half, proportions by a fifth."""
     rows = []
     for image in range(images):
         centres = rng.uniform(100, 900, (1 + rng.poisson(5), 2))

@@ -47,14 +47,14 @@ def cat(x=100, y=100, side=80, name="cat"):
 
 
 def everybody(*labels, **others):
-    """Return the answers of three people who say the same, but for those named."""
+    """Return the annotations of three annotators who agree, except for those named."""
     return {**{who: list(labels) for who in PEOPLE}, **others}
 
 
 ROAD = [0, 0, 300, 0, 300, 200, 0, 200]
 
 PLANTED = {
-    # kind: the answers of one image, who is involved, whether a rule settles it.
+    # kind: the annotations of one image, who is involved, whether a rule settles it.
     "class": (everybody(cat(), cam=[cat(name="dog")]), "ada,ben,cam", True),
     "overlap": (everybody(cat(), cam=[cat(130, 100)]), "ada,ben,cam", True),
     "missing": (everybody(cat(), cat(300), cam=[cat()]), "cam", True),
@@ -75,7 +75,7 @@ def test_planted_conflicts_of_every_kind_are_found_with_image_and_people():
         assert found["annotators"].tolist() == [annotators], kind
         assert found["settled"].tolist() == [settled], kind
         assert found["conflict_id"].tolist() == [f"{image}:{kind}:0000"]
-    # What only one of three drew is missing from the others' answers too; nothing else is found.
+    # An object that only one of three drew is also missing from the others; nothing else is found.
     kinds = conflicts.groupby("image_id")["kind"].agg(sorted).to_dict()
     lone = {"outside_ontology", "outside_image"}
     assert kinds == {

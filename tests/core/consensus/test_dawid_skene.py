@@ -29,7 +29,7 @@ annotation_tables = st.lists(
 
 
 def simulate(confusions, *, tasks, on_each, seed=0, rates=None):
-    """Return answers and the truth; ``confusions`` is ``(workers, classes, classes)``."""
+    """Return annotations and the truth; ``confusions`` is ``(workers, classes, classes)``."""
     rng = np.random.default_rng(seed)
     confusions = np.asarray(confusions)
     workers, classes, _ = confusions.shape
@@ -91,7 +91,7 @@ def test_dawid_skene_equals_the_formula_in_plain_loops(annotations, iterations):
 def test_one_coin_makes_its_first_step_as_worked_out_by_hand():
     annotations = table([("p", "a", "x"), ("p", "b", "x"), ("q", "a", "x"), ("q", "b", "y")])
     found = one_coin(encode(annotations), iterations=1)
-    # Shares: x of p 1, of q 1/2 each, so both workers have 1.5 of 2; six answers of the mean
+    # Shares: x of p 1, of q 1/2 each, so both workers have 1.5 of 2; six annotations of the mean
     # (3 + 6 * 0.75) / (4 + 6) = 0.75 leave that as it is.
     assert found.accuracy == pytest.approx([0.75, 0.75])
     # p: odds (0.75 / 0.25)² = 9 to 1. q: 1 to 1.
@@ -156,7 +156,7 @@ def spread(tasks, workers, label):
 
 
 EDGES = {
-    "one answer": [("t", "w", "x")],
+    "one annotation": [("t", "w", "x")],
     "one worker": spread(30, 1, lambda t, _w: "xy"[t % 2]),
     "one task": spread(1, 30, lambda _t, w: "xy"[w % 3 == 0]),
     "a spammer": spread(40, 3, lambda t, w: "x" if w == 0 else "xy"[t % 2]),

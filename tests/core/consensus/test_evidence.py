@@ -1,4 +1,4 @@
-"""Majority decides until known answers show that a model does better, and no sooner."""
+"""Majority decides until gold labels show that a model does better, and not before."""
 
 import math
 import time
@@ -28,7 +28,7 @@ def known(labels):
 
 
 def blind_majority(tasks=200, seed=0):
-    """Return answers and truth of a crowd that a model sees through and majority does not.
+    """Return annotations and truth of a crowd whose errors a model corrects and majority does not.
 
     Two are good; three of five call everything common, but for a few, and so outvote them.
     """

@@ -20,7 +20,7 @@ def annotations(*rows):
 
 
 def by_worker(**labels):
-    """Return answers from one text per worker: a character per task, a dot for none."""
+    """Return annotations from one text per worker: a character per task, a dot for none."""
     return annotations(
         *(
             (task, worker, None if label == "." else label)
@@ -31,7 +31,7 @@ def by_worker(**labels):
 
 
 def from_counts(table):
-    """Return answers such that row ``i`` of the table counts the labels of task ``i``."""
+    """Return annotations such that row ``i`` of the table counts the labels of task ``i``."""
     rows = []
     for task, counts in enumerate(table):
         given_labels = [label for label, count in enumerate(counts) for _ in range(count)]
@@ -105,12 +105,12 @@ def test_fleiss_kappa_weighs_tasks_alike_where_the_numbers_of_annotations_differ
 @pytest.mark.parametrize(
     "table",
     [
-        pytest.param(annotations(), id="no answers"),
+        pytest.param(annotations(), id="no annotations"),
         pytest.param(by_worker(a="xyxy"), id="one rater"),
         pytest.param(by_worker(a="xx", b="xx"), id="one label only"),
         pytest.param(by_worker(a="xy..", b="..yx"), id="no worker shares a task"),
         pytest.param(by_worker(a="..", b=".."), id="nothing but missing labels"),
-        pytest.param(by_worker(a="xyx", b="..."), id="the other rater answers nothing"),
+        pytest.param(by_worker(a="xyx", b="..."), id="the other rater annotates nothing"),
     ],
 )
 def test_what_cannot_be_told_is_missing_and_never_full_agreement(table):

@@ -28,7 +28,7 @@ def labels_table(*annotations):
 @pytest.mark.parametrize(
     ("annotations", "lead"),
     [
-        pytest.param([[BOX]], 1, id="one answer"),
+        pytest.param([[BOX]], 1, id="one annotation"),
         pytest.param([[BOX], [NEAR], [BOX]], 3, id="all agree"),
         pytest.param([[NOTHING], [NOTHING]], 2, id="all saw nothing"),
         pytest.param([[BOX], [NOTHING]], 0, id="one saw it, one did not"),

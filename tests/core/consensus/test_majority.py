@@ -20,7 +20,7 @@ annotation_tables = st.lists(
 
 
 def table(*rows):
-    """Return answers; a row is (task, worker, label)."""
+    """Return annotations; a row is (task, worker, label)."""
     return pd.DataFrame(rows, columns=["task", "worker", "label"], dtype="str")
 
 
@@ -32,7 +32,7 @@ def outcome(annotations):
 
 
 def crowd(people, *, tasks=200, seed=0):
-    """Return answers to tasks of two classes, a common and a rare one; ``people`` by name.
+    """Return annotations of tasks of two classes, a common and a rare one; ``people`` by name.
 
     A person is a function of the truth and a random number in [0, 1).
     """
@@ -129,8 +129,8 @@ def test_guessing_crowds_break_no_tie():
 def test_reliability_is_worked_out_by_hand():
     both = [("p", "a", "x"), ("p", "b", "x"), ("q", "a", "x"), ("q", "b", "y")]
     votes = encode(table(*both, ("r", "a", "y"), ("r", "b", "y"), ("s", "a", "y")))
-    # a gives x twice of 4, b once of 3. Each of the six answers that can be compared: agreement
-    # less the share of the same label among the other's answers, and the room above that share.
+    # a gives x twice of 4, b once of 3. Each of the six annotations that can be compared: agreement
+    # less the share of the same label among the other's annotations, and the room above that share.
     gain = {"a": (1 - 1 / 3) + (0 - 1 / 3) + (1 - 2 / 3), "b": (1 - 1 / 2) - 1 / 2 + (1 - 1 / 2)}
     room = {"a": 2 / 3 + 2 / 3 + 1 / 3, "b": 3 / 2}
     total = room["a"] + room["b"]

@@ -12,7 +12,7 @@ BOX = ["x1", "y1", "x2", "y2"]
 
 
 def annotation(image, person, *labels, seconds=10.0, **more):
-    """Return rows of one answer; a label is (shape, class, box) and without any it is ``none``."""
+    """Return rows of one annotation; a label is (shape, class, box), the default is ``none``."""
     same = {
         "task_id": f"task {image}",
         "image_id": image,
@@ -98,7 +98,7 @@ def test_a_lone_annotation_without_known_annotations_has_no_quality():
     assert row[[*missing, "agreement_with_others", "unchanged_share"]].isna().all()
     assert (row["annotations"], row["images"], row["gold_annotations"]) == (8, 8, 0)
     assert (row["seconds_per_annotation"], row["flags"]) == (12.0, "")
-    # Once some answers are known there is one, and no more is known from a single image.
+    # Once some annotations are known there is one, and no more is known from a single image.
     row = quality(rows, known("a", CAT)).iloc[0]
     assert (row["gold_quality"], row["gold_low"], row["gold_high"]) == (1.0, 0.0, 1.0)
     assert row["gold_annotations"] == 1
@@ -167,7 +167,7 @@ always gives the same class and one who gives any class but the true one."""
 
 
 def choosing(rng, *, tasks, annotations, classes=4):
-    """Return the answers of the crowd to classification tasks, and the truth."""
+    """Return the annotations of the crowd to classification tasks, and the truth."""
     people = [*CROWD, "random", "same", "wrong"]
     truth = rng.integers(classes, size=tasks)
     rows = []

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from annotation_platform.errors import DataError
 from annotation_platform.policy import SelectionPolicy
 from annotation_platform.selection.batch import select_batch
+from annotation_platform.selection.pool import SelectionInputs
 
 STRATEGIES = ["combined", "uncertainty", "entropy", "diversity", "balance", "random"]
 ROUND = "round-0003"
@@ -52,16 +53,9 @@ class World:
 
     def select(self, *, seed=0, predictions=True, choose="one", **policy):
         policy = SelectionPolicy(**{"audit_share": 0.0, **policy})
-        return select_batch(
-            self.pool,
-            self.vectors,
-            policy=policy,
-            round_id=ROUND,
-            seed=seed,
-            predictions=self.predictions if predictions else None,
-            labels=self.labels if predictions else None,
-            choose=choose,
-        )
+        known = (self.predictions, self.labels) if predictions else ()
+        inputs = SelectionInputs(self.pool, self.vectors, *known)
+        return select_batch(inputs, policy=policy, round_id=ROUND, seed=seed, choose=choose)
 
     def group_of(self, images):
         group = dict(zip(self.pool["image_id"], self.pool["group_id"], strict=True))
@@ -102,7 +96,8 @@ def test_a_group_asked_about_before_counts_as_covered():
     world = World(10, 2)
     asked, pool = world.pool.iloc[::2][:5], world.pool.drop(world.pool.index[:10:2])
     policy = SelectionPolicy(budget=5, audit_share=0.0)
-    found = select_batch(pool, world.vectors, policy=policy, round_id=ROUND, asked=asked).images
+    inputs = SelectionInputs(pool, world.vectors, asked=asked)
+    found = select_batch(inputs, policy=policy, round_id=ROUND).images
     assert not set(world.group_of(found)) & set(asked["group_id"])
 
 

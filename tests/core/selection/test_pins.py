@@ -8,6 +8,7 @@ from annotation_platform.errors import DataError
 from annotation_platform.policy import SelectionPolicy
 from annotation_platform.selection.batch import select_batch
 from annotation_platform.selection.overrides import SelectionOverrides
+from annotation_platform.selection.pool import SelectionInputs
 from annotation_platform.storage.objects import LocalObjectStore
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -23,7 +24,8 @@ def selected(pins, budget):
     pool = pd.DataFrame({"image_id": IMAGES})
     vectors = pd.DataFrame({"image_id": IMAGES, "vector": list(np.eye(6, dtype=np.float32))})
     policy = SelectionPolicy(budget=budget)
-    found = select_batch(pool, vectors, policy=policy, round_id="round-0001", pins=pins.read())
+    inputs = SelectionInputs(pool, vectors)
+    found = select_batch(inputs, policy=policy, round_id="round-0001", pins=pins.read())
     return dict(zip(found.images["image_id"], found.images["reason"], strict=True))
 
 
@@ -42,9 +44,8 @@ def test_who_decided_and_what_it_could_not_change_is_told(pins):
     pins.set(IMAGES[1], wanted=False, reason="a face", by="ben", now=NOW)
     pins.set(IMAGES[0], wanted=True, reason="the new crane", by="ada", now=NOW)
     vectors = pd.DataFrame({"image_id": IMAGES, "vector": list(np.eye(6, dtype=np.float32))})
-    found = select_batch(
-        pool, vectors, policy=SelectionPolicy(), round_id="round-0001", pins=pins.read()
-    )
+    inputs = SelectionInputs(pool, vectors)
+    found = select_batch(inputs, policy=SelectionPolicy(), round_id="round-0001", pins=pins.read())
     assert found.kept_out == {IMAGES[1]: "ben: a face"}
     # It was asked about before, or is no accepted image: a pin does not change that.
     assert found.overridden_elsewhere == (IMAGES[0],)
