@@ -196,7 +196,7 @@ def _rows(store: ObjectStore, name: str, *, file_round: str = "") -> Any:
     ]
     if not keys:
         return pa.concat_tables([schema.empty_table(), *mapped])
-    place, root = store.arrow_place()
+    place, root = store.arrow_filesystem()
     rounds = [PurePosixPath(key).stem for key in keys]
     files = ds.FileSystemDataset.from_paths(
         [f"{root}/{key}" for key in keys],
@@ -220,7 +220,7 @@ def _keys(store: ObjectStore, table: type[Table]) -> list[str]:
 
 def _older(store: ObjectStore, table: type[Table], keys: Sequence[str]) -> dict[str, pa.Table]:
     """Return the rows of the files that hold a column under another name or lack one, mapped."""
-    place, root = store.arrow_place()
+    place, root = store.arrow_filesystem()
 
     def rows(key: str) -> pa.Table | None:
         names = pq.read_schema(f"{root}/{key}", filesystem=place).names

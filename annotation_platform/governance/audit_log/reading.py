@@ -8,10 +8,10 @@ from typing import Any
 
 from annotation_platform.errors import DataError
 from annotation_platform.governance.audit_log.events import EventLog
-from annotation_platform.storage.audited import AuditLog
+from annotation_platform.storage.audited import AccessLog
 from annotation_platform.storage.chain import Line, json_object
 from annotation_platform.storage.lake import Lake
-from annotation_platform.storage.lineage import kept_key
+from annotation_platform.storage.lineage import input_key
 
 READS = ("get", "query")
 """The uses of the lake that are reads."""
@@ -47,14 +47,14 @@ def read_events(lake: Lake, wanted: AnnotationRequest) -> Found:
     return _choose(lines, wanted)
 
 
-def read_reads(lake: Lake, log: AuditLog, wanted: AnnotationRequest) -> Found:
+def read_reads(lake: Lake, log: AccessLog, wanted: AnnotationRequest) -> Found:
     """Return who read answers from this home: the ledger, tables, or kept copies of tables.
 
     A query may have read any table, so each is one of them. Lines of earlier code have no author.
     A DataError if nobody of that name read any.
     """
     folder = "lineage/human_labels"
-    copies = {kept_key(PurePosixPath(key).stem) for key in lake.store.list(folder)}
+    copies = {input_key(PurePosixPath(key).stem) for key in lake.store.list(folder)}
     day = f"{wanted.since.astimezone(UTC):%Y-%m-%d}" if wanted.since else ""
     # Most lines are about images, and taking apart takes longest.
     lines = (

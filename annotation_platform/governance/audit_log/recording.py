@@ -138,5 +138,5 @@ def _changed(noted: str, text: bytes, lake: "Lake") -> dict[str, Any] | None:
     lineage = lake.tables.lineage
     if not noted or not lineage.holds(noted, kind="json"):
         return None
-    before = json.loads(lineage.kept(noted, kind="json"))
+    before = json.loads(lineage.load(noted, kind="json"))
     return {key: list(pair) for key, pair in changed_settings(before, json.loads(text)).items()}

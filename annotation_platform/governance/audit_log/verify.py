@@ -6,12 +6,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from annotation_platform.governance.audit_log.events import NOTED, EventLog
-from annotation_platform.storage.audited import AuditLog, LogHead
+from annotation_platform.storage.audited import AccessLog, LogHead
 from annotation_platform.storage.chain import (
     Chain,
+    ChainLink,
+    ChainProblem,
     Line,
-    Link,
-    Problem,
     check_chain,
     digest_of,
     parse_line,
@@ -35,7 +35,7 @@ class Verdict:
     events: int
     files: int
     uses: int
-    problems: tuple[Problem, ...]
+    problems: tuple[ChainProblem, ...]
     notes: tuple[str, ...]
 
     @property
@@ -80,7 +80,7 @@ class _Uses:
     noted: list[tuple[Line, dict[str, Any]]] = field(default_factory=list)
 
 
-def verify_logs(events: EventLog, uses: AuditLog) -> Verdict:
+def verify_logs(events: EventLog, uses: AccessLog) -> Verdict:
     """Return whether both logs are whole, and whether each has what the other says of it.
 
     The last events can be cut off, and the last uses since the last event: of the former the log
@@ -114,25 +114,27 @@ def verify_logs(events: EventLog, uses: AuditLog) -> Verdict:
 def _read_events(events: EventLog) -> _Events:
     ends: dict[str, Line] = {}
     vouched: list[_Vouched] = []
-    outer: list[Problem] = []
+    outer: list[ChainProblem] = []
 
     def lines() -> Iterator[Line]:
         for key, found in events.read():
             if not found:
                 what = "is empty: its lines were taken away"
                 gone = "is missing: it was written, as entries after it are there"
-                outer.append(Problem(key, 0, gone if found is None else what))
+                outer.append(ChainProblem(key, 0, gone if found is None else what))
                 return
             ends[key] = found[-1]
             yield from found
 
-    def seen(line: Line, content: dict[str, Any], _link: Link) -> None:
+    def seen(line: Line, content: dict[str, Any], _link: ChainLink) -> None:
         head = LogHead.of(content.get("reads_head"))
         if head is not None:
             vouched.append(_Vouched(line, head))
 
     chain = check_chain(lines(), seen=seen)
-    outer += [Problem(key, 0, "was added: it is no entry of this log") for key in events.strays()]
+    outer += [
+        ChainProblem(key, 0, "was added: it is no entry of this log") for key in events.strays()
+    ]
     if chain.problem is None and outer:
         chain = replace(chain, problem=outer[0])
     if chain.problem is not None:
@@ -142,7 +144,7 @@ def _read_events(events: EventLog) -> _Events:
     return _Events(chain, ends, vouched)
 
 
-def _read_uses(uses: AuditLog, vouched: list[_Vouched], lake: str) -> _Uses:
+def _read_uses(uses: AccessLog, vouched: list[_Vouched], lake: str) -> _Uses:
     found = _Uses(check_chain([]), [])
     wanted = {each.head.number for each in vouched}
     first: list[Line] = []
@@ -154,7 +156,7 @@ def _read_uses(uses: AuditLog, vouched: list[_Vouched], lake: str) -> _Uses:
                 first.append(line)
             yield line
 
-    def seen(line: Line, content: dict[str, Any], link: Link) -> None:
+    def seen(line: Line, content: dict[str, Any], link: ChainLink) -> None:
         found.homes.add(str(content.get("home", "")))
         if link.number in wanted:
             found.digests[link.number] = (line, link.sha256)
@@ -169,17 +171,19 @@ def _read_uses(uses: AuditLog, vouched: list[_Vouched], lake: str) -> _Uses:
     return found
 
 
-def _begins_late(line: Line) -> Problem | None:
+def _begins_late(line: Line) -> ChainProblem | None:
     """Return what is wrong if days were not deleted whole; None if they were."""
     content = parse_line(line.data)
     if content is None or f"{content.get('day')}.jsonl" == line.file:
         return None
-    return Problem(
+    return ChainProblem(
         line.file, line.row, "before this line others are missing: it is not the first of its day"
     )
 
 
-def _unvouched(vouched: list[_Vouched], here: _Uses, home: str) -> tuple[list[Problem], list[str]]:
+def _unvouched(
+    vouched: list[_Vouched], here: _Uses, home: str
+) -> tuple[list[ChainProblem], list[str]]:
     """Return which lines that events vouch for are not there, and what cannot be checked here."""
     problems = []
     elsewhere: dict[str, int] = defaultdict(int)
@@ -202,26 +206,26 @@ def _unvouched(vouched: list[_Vouched], here: _Uses, home: str) -> tuple[list[Pr
     return problems, notes
 
 
-def _not_there(vouched: _Vouched, line: Line | None) -> Problem:
+def _not_there(vouched: _Vouched, line: Line | None) -> ChainProblem:
     rests = f"the event in {vouched.by.place} rests on its line number {vouched.head.number}"
     if line is None:
         what = f"was cut off or replaced: {rests}, which is not there"
-        return Problem(vouched.head.file, 0, what)
-    return Problem(
+        return ChainProblem(vouched.head.file, 0, what)
+    return ChainProblem(
         line.file, line.row, f"this log was replaced: {rests}, which was another one then"
     )
 
 
 def _lost_events(
     noted: list[tuple[Line, dict[str, Any]]], ends: dict[str, Line], events: EventLog
-) -> Iterator[Problem]:
+) -> Iterator[ChainProblem]:
     """Yield the entries of events that are not as the log of uses noted them."""
     for line, content in noted:
         key, sha256 = str(content.get("key")), content.get("sha256")
         if key not in ends:
             # It may have been written since the events were read.
             if not events.has(key):
-                yield Problem(key, 0, f"is missing: {line.place} of the log of uses notes it")
+                yield ChainProblem(key, 0, f"is missing: {line.place} of the log of uses notes it")
         elif digest_of(ends[key].data) != sha256:
             what = f"this line is not as it was when {line.place} of the log of uses noted it"
-            yield Problem(key, ends[key].row, what)
+            yield ChainProblem(key, ends[key].row, what)
