@@ -19,7 +19,7 @@ from annotation_platform.governance.audit_log.recording import record_policy
 from annotation_platform.ingestion.lake import LakeUsage, open_lake
 from annotation_platform.policy import read_policy
 from annotation_platform.settings import PROJECT_ROOT
-from annotation_platform.storage.audited import AuditLog
+from annotation_platform.storage.audited import AccessLog
 from annotation_platform.storage.chain import check_chain
 
 LINES = 20_000
@@ -58,7 +58,7 @@ def main() -> None:
     """Measure in a folder of its own."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        log = AuditLog(root / "audit", who)
+        log = AccessLog(root / "audit", who)
         chained = microseconds(lambda: log.write("get", KEY), LINES)
         bare = microseconds(lambda: write_unchained(root / "bare.jsonl"), LINES)
         print(f"a use: {chained:.0f} µs chained, {bare:.0f} µs without a chain")

@@ -51,7 +51,7 @@ from annotation_platform.schema.tables import (
 )
 from annotation_platform.settings import Settings, settings_environment
 from annotation_platform.storage.keys import image_key
-from annotation_platform.storage.lineage import Entries, TableInputs, kept_key
+from annotation_platform.storage.lineage import JournalEntries, TableInputs, input_key
 from annotation_platform.storage.table_files import table_digest
 from annotation_platform.versioning.registry import make_registry
 from annotation_platform.versioning.store import VersionStore
@@ -141,7 +141,7 @@ class RoundMaker:
         of = {f"{name}/{round_id}": digest for name, digest in digests.items()}
         lineage.keep_tables(of)
         settings = {"iou_threshold": 0.5, "common": self.consensus.common.to_dict()}
-        nothing = Entries(0, hashlib.sha256().hexdigest())
+        nothing = JournalEntries(0, hashlib.sha256().hexdigest())
         folders = [f"ledger/answers/{round_id}", f"ledger/answers/{round_id}-review",
                    "people/skills", f"plans/{round_id}", f"plans/{round_id}-review"]  # fmt: skip
         made = {
@@ -224,7 +224,7 @@ def prepare(root, rounds):
         published = publish(context, built.training_set, built.training_rounds, bars, store)
         lake.tables.write(DatasetVersions, last, published.dataset_version)
         tags.append(str(published.dataset_version.iloc[0]["tag"]))
-        kept.append(Path(lake.store.url(kept_key(lake.tables.digest(TrainingSet, last)))))
+        kept.append(Path(lake.store.url(input_key(lake.tables.digest(TrainingSet, last)))))
         RoundMaker(lake, 2).write(lake, 0)
     return settings, tags, built.training_set, kept
 

@@ -12,7 +12,7 @@ from annotation_platform.ingestion.events import LandingEvents
 from annotation_platform.ingestion.lake import LakeUsage, LandingLake, open_lake
 from annotation_platform.policy import Policy, read_policy
 from annotation_platform.schema.tables import table_named
-from annotation_platform.storage.audited import AuditLog
+from annotation_platform.storage.audited import AccessLog
 from annotation_platform.storage.s3 import is_s3
 
 _STARTERS = (
@@ -55,7 +55,7 @@ class LakeResource(dg.ConfigurableResource[LandingLake]):
             client=client,
             usage=LakeUsage(
                 # Sensors poll every few seconds; their cursors record what they read.
-                audit=AuditLog(Path(self.audit), by) if by else None,
+                audit=AccessLog(Path(self.audit), by) if by else None,
                 runner=self.runner,
                 held=_held_of_run(context.run.run_id) if context.run else None,
             ),

@@ -197,7 +197,7 @@ def _rows(store: ObjectStore, name: str, *, file_round: str = "") -> Any:
     ]
     if not keys:
         return pa.concat_tables([schema.empty_table(), *mapped])
-    filesystem, root = store.arrow_place()
+    filesystem, root = store.arrow_filesystem()
     rounds = [PurePosixPath(key).stem for key in keys]
     files = ds.FileSystemDataset.from_paths(
         [f"{root}/{key}" for key in keys],
@@ -221,7 +221,7 @@ def _keys(store: ObjectStore, table: type[Table]) -> list[str]:
 
 def _older(store: ObjectStore, table: type[Table], keys: Sequence[str]) -> dict[str, pa.Table]:
     """Return the rows of files that lack a current column name, mapped to the current schema."""
-    filesystem, root = store.arrow_place()
+    filesystem, root = store.arrow_filesystem()
 
     def rows(key: str) -> pa.Table | None:
         names = pq.read_schema(f"{root}/{key}", filesystem=filesystem).names

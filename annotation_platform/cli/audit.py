@@ -26,11 +26,11 @@ def audit_verify(as_json: AsJson = False) -> None:
     """Find the first line of the logs that was changed, added, moved or removed."""
     from annotation_platform.governance.audit_log.events import EventLog
     from annotation_platform.governance.audit_log.verify import verify_logs
-    from annotation_platform.ingestion.lake import lake_of, uses_of
+    from annotation_platform.ingestion.lake import access_log_of, lake_of
     from annotation_platform.settings import read_settings
 
     settings = read_settings()
-    found = verify_logs(EventLog(lake_of(settings, audited=False).store), uses_of(settings))
+    found = verify_logs(EventLog(lake_of(settings, audited=False).store), access_log_of(settings))
     if as_json:
         print_json({"whole": found.whole, **asdict(found)})
     else:
@@ -68,7 +68,7 @@ def audit_show(
         read_events,
         read_reads,
     )
-    from annotation_platform.ingestion.lake import lake_of, uses_of
+    from annotation_platform.ingestion.lake import access_log_of, lake_of
     from annotation_platform.settings import read_settings
 
     known = READS if reads else ACTIONS
@@ -78,7 +78,9 @@ def audit_show(
     settings = read_settings()
     lake = lake_of(settings, audited=False)
     found = (
-        read_reads(lake, uses_of(settings), log_filter) if reads else read_events(lake, log_filter)
+        read_reads(lake, access_log_of(settings), log_filter)
+        if reads
+        else read_events(lake, log_filter)
     )
     if as_json:
         print_json({"reads" if reads else "events": found.lines, "unreadable": found.unreadable})

@@ -112,7 +112,7 @@ def clean_round(
     needed = raw[needed_columns(policy)]
     key_columns = [RawImages.source_key, RawImages.stamp]
     rows = records(needed.sort_values(key_columns, kind="stable"))
-    distinct = list(dict.fromkeys(str(row["image_id"]) for row in rows if has_bytes(row)))
+    distinct = list(dict.fromkeys(str(row[RawImages.image_id]) for row in rows if has_bytes(row)))
     known = only_accepted(earlier)
     signatures = signature_rows(len(known) + len(distinct))
     read_signatures(store, known, signatures[: len(known)])
@@ -122,15 +122,17 @@ def clean_round(
         probes[image_id] = move_signature(probe, image_id, signatures, len(known) + position)
         progress(position + 1)
     decided = decide_outcomes(rows, probes, known, signatures, policy)
-    accepted = [row for row in decided if row["outcome"] == Outcome.ACCEPTED]
+    accepted = [row for row in decided if row[CleanedImages.outcome] == Outcome.ACCEPTED]
     for problem in map_each(KeepImage(store), [_accepted(row) for row in accepted], runner=runner):
         if problem:
             raise DataError(problem)
-    by_key = {(row["source_key"], row["stamp"]): row for row in decided}
+    by_key = {(row[CleanedImages.source_key], row[CleanedImages.stamp]): row for row in decided}
     in_order = [by_key[key] for key in zip(*(raw[each] for each in key_columns), strict=True)]
     cleaned = CleanedImages.from_rows(in_order)
     row_of = {image_id: row for row, image_id in enumerate(distinct, start=len(known))}
-    stored = np.array([row_of[str(row["image_id"])] for row in accepted], dtype=np.int64)
+    stored = np.array(
+        [row_of[str(row[CleanedImages.image_id])] for row in accepted], dtype=np.int64
+    )
     # For a hundred thousand images these take hundreds of megabytes, and the last step needs more.
     del rows, probes, decided, accepted, by_key, in_order
     for round_id in dict.fromkeys(cleaned[CleanedImages.round_id]):
@@ -140,9 +142,9 @@ def clean_round(
 
 def _accepted(row: Mapping[str, Any]) -> Accepted:
     return Accepted(
-        row["image_id"],
-        row["extension"],
-        row["stored_sha256"],
-        row["width"] * row["height"],
-        CONVERTED in row["flags"],
+        row[CleanedImages.image_id],
+        row[CleanedImages.extension],
+        row[CleanedImages.stored_sha256],
+        row[CleanedImages.width] * row[CleanedImages.height],
+        CONVERTED in row[CleanedImages.flags],
     )

@@ -21,9 +21,9 @@ from PIL import Image, JpegImagePlugin
 from annotation_platform.images.decoding import Pixels, decode
 from annotation_platform.schema.geometry import Boxes
 
-Region = tuple[int, int, int, int]
+MaskRegion = tuple[int, int, int, int]
 """``x1 y1 x2 y2`` in whole pixels; the last column and row are outside."""
-Way = Literal["blur", "grey"]
+MaskStyle = Literal["blur", "grey"]
 
 _CELLS = 4
 _GREY = 128
@@ -31,7 +31,7 @@ _SUBSAMPLING = {-1: 0}
 """Maps Pillow's value for unknown chroma subsampling to the one for no subsampling."""
 
 
-def masked_regions(boxes: Boxes, *, width: int, height: int, margin: float) -> list[Region]:
+def masked_regions(boxes: Boxes, *, width: int, height: int, margin: float) -> list[MaskRegion]:
     """Return the regions of an image to mask, sorted and distinct.
 
     Args:
@@ -53,7 +53,9 @@ def masked_regions(boxes: Boxes, *, width: int, height: int, margin: float) -> l
     return sorted(found)
 
 
-def mask_pixels(pixels: Pixels, regions: Sequence[Region], *, way: Way = "blur") -> Pixels:
+def mask_pixels(
+    pixels: Pixels, regions: Sequence[MaskRegion], *, way: MaskStyle = "blur"
+) -> Pixels:
     """Return a copy of ``(H, W, 3)`` pixels in which the regions are masked.
 
     Pixels outside the regions are unchanged. With ``blur`` a patch has the mean colours of at most
@@ -71,7 +73,7 @@ def mask_pixels(pixels: Pixels, regions: Sequence[Region], *, way: Way = "blur")
     return result
 
 
-def masked_image(data: bytes, regions: Sequence[Region], *, way: Way = "blur") -> bytes:
+def masked_image(data: bytes, regions: Sequence[MaskRegion], *, way: MaskStyle = "blur") -> bytes:
     """Return a stored image with the regions masked, in its format and without metadata.
 
     In a PNG, all other pixels are unchanged. A JPEG is coded again with its own quantization tables
@@ -107,13 +109,13 @@ def masked_image(data: bytes, regions: Sequence[Region], *, way: Way = "blur") -
     return sink.getvalue()
 
 
-def _patches(regions: Sequence[Region]) -> list[list[Region]]:
+def _patches(regions: Sequence[MaskRegion]) -> list[list[MaskRegion]]:
     """Return the regions in groups of those that touch, directly or through others.
 
     Otherwise several boxes of the same face would show different means of it, and together reveal
     more than one box.
     """
-    patches: list[list[Region]] = []
+    patches: list[list[MaskRegion]] = []
     for region in regions:
         touching = [patch for patch in patches if any(_touch(region, other) for other in patch)]
         separate = [patch for patch in patches if patch not in touching]
@@ -121,7 +123,7 @@ def _patches(regions: Sequence[Region]) -> list[list[Region]]:
     return patches
 
 
-def _touch(a: Region, b: Region) -> bool:
+def _touch(a: MaskRegion, b: MaskRegion) -> bool:
     return a[0] <= b[2] and b[0] <= a[2] and a[1] <= b[3] and b[1] <= a[3]
 
 

@@ -17,22 +17,22 @@ from annotation_platform.schema.tables import CleanedImages, Frame, RawImages
 from annotation_platform.schema.tables.shared import Outcome
 
 _UNPROBED: dict[str, object] = {
-    "duplicate_of": None,
-    "similar_to": None,
-    "group_id": None,
-    "joins": "",
-    "width": 0,
-    "height": 0,
-    "extension": "",
-    "stored_sha256": None,
-    "stored_md5": None,
-    "stored_bytes": 0,
-    "pixel_sha256": None,
-    "perceptual_hash": None,
-    "sharpness": None,
-    "brightness": None,
-    "entropy": None,
-    "flags": "",
+    CleanedImages.duplicate_of: None,
+    CleanedImages.similar_to: None,
+    CleanedImages.group_id: None,
+    CleanedImages.joins: "",
+    CleanedImages.width: 0,
+    CleanedImages.height: 0,
+    CleanedImages.extension: "",
+    CleanedImages.stored_sha256: None,
+    CleanedImages.stored_md5: None,
+    CleanedImages.stored_bytes: 0,
+    CleanedImages.pixel_sha256: None,
+    CleanedImages.perceptual_hash: None,
+    CleanedImages.sharpness: None,
+    CleanedImages.brightness: None,
+    CleanedImages.entropy: None,
+    CleanedImages.flags: "",
 }
 _METADATA_COLUMNS = {"geo": ("latitude", "longitude")}
 """Columns of ``raw_images`` for fields of metadata with another name."""
@@ -48,7 +48,7 @@ class NewRow:
 
 def has_bytes(row: Mapping[str, object]) -> bool:
     """Return whether the object of a row could be read."""
-    return isinstance(row["image_id"], str)
+    return isinstance(row[RawImages.image_id], str)
 
 
 def needed_columns(policy: CleaningPolicy) -> list[str]:
@@ -95,10 +95,13 @@ def decide_outcomes(
     statuses = find_duplicate_status(new_images, known, signatures, bits=policy.duplicate_bits)
     decided = []
     for position, (row, refusal) in enumerate(zip(rows, refusals, strict=True)):
-        image_id = str(row["image_id"])
+        image_id = str(row[RawImages.image_id])
         facts = _facts(row, probes)
         if refusal:
-            facts |= {"outcome": Outcome.QUARANTINED.value, "reason": refusal}
+            facts |= {
+                CleanedImages.outcome: Outcome.QUARANTINED.value,
+                CleanedImages.reason: refusal,
+            }
         elif image_id in groups:
             facts |= _duplicate("exact_bytes", image_id, groups[image_id])
         elif position != new_rows[image_id].position and statuses[image_id].original is None:
@@ -115,7 +118,7 @@ def _new_rows(
     """Return the first acceptable row of each new image, a restored one before others."""
     new_rows: dict[str, NewRow] = {}
     for position, (row, refusal) in enumerate(zip(rows, refusals, strict=True)):
-        image_id = str(row["image_id"])
+        image_id = str(row[RawImages.image_id])
         earlier = new_rows.get(image_id)
         if not refusal and image_id not in known:
             new_row = NewRow(position, _is_released(row))
@@ -131,27 +134,27 @@ def _new_outcome(
     if status.original is not None:
         return _duplicate(status.repeats, status.original, status.group_id)
     flags = [
-        *filter(None, [facts["flags"]]),
+        *filter(None, [facts[CleanedImages.flags]]),
         *(["similar"] if status.similar_to else []),
         *(["joins_groups"] if status.joins else []),
         *(["released"] if new_row.is_released else []),
     ]
     return {
-        "outcome": Outcome.ACCEPTED.value,
-        "reason": "",
-        "similar_to": status.similar_to,
-        "group_id": status.group_id,
-        "joins": ",".join(status.joins),
-        "flags": ",".join(map(str, flags)),
+        CleanedImages.outcome: Outcome.ACCEPTED.value,
+        CleanedImages.reason: "",
+        CleanedImages.similar_to: status.similar_to,
+        CleanedImages.group_id: status.group_id,
+        CleanedImages.joins: ",".join(status.joins),
+        CleanedImages.flags: ",".join(map(str, flags)),
     }
 
 
 def _duplicate(kind: str, original: str, group: str) -> dict[str, object]:
     return {
-        "outcome": Outcome.DUPLICATE.value,
-        "reason": kind,
-        "duplicate_of": original,
-        "group_id": group,
+        CleanedImages.outcome: Outcome.DUPLICATE.value,
+        CleanedImages.reason: kind,
+        CleanedImages.duplicate_of: original,
+        CleanedImages.group_id: group,
     }
 
 
@@ -162,10 +165,12 @@ def _facts(raw_row: Mapping[str, object], probes: Mapping[str, Probe]) -> dict[s
         **_UNPROBED,
     }
     if has_bytes(raw_row):
-        probe = probes[str(raw_row["image_id"])]
+        probe = probes[str(raw_row[RawImages.image_id])]
         row |= probe.facts
-        if misnamed(str(raw_row["source_key"]), probe.format):
-            row["flags"] = ",".join(filter(None, [str(row["flags"]), "extension_mismatch"]))
+        if misnamed(str(raw_row[RawImages.source_key]), probe.format):
+            row[CleanedImages.flags] = ",".join(
+                filter(None, [str(row[CleanedImages.flags]), "extension_mismatch"])
+            )
     return row
 
 
@@ -176,16 +181,16 @@ def _refusal(
     policy: CleaningPolicy,
 ) -> str:
     """Return why a row is quarantined; empty if it can be accepted or a duplicate."""
-    problem = str(row["problem"])
+    problem = str(row[RawImages.problem])
     if not has_bytes(row):
         return problem
-    probe = probes[str(row["image_id"])]
+    probe = probes[str(row[RawImages.image_id])]
     if not probe.facts:
         return probe.reason
     if _is_released(row):
         return ""
     # An image in the lake was accepted under the policy of its time.
-    quality = "" if row["image_id"] in known else probe.reason
+    quality = "" if row[RawImages.image_id] in known else probe.reason
     missing = [name for name in policy.mandatory_metadata if _is_missing(row, name)]
     return problem or quality or (f"missing metadata: {', '.join(missing)}" if missing else "")
 
@@ -196,10 +201,12 @@ def _is_missing(row: Mapping[str, object], name: str) -> bool:
 
 
 def _is_released(row: Mapping[str, object]) -> bool:
-    return str(row["stamp"]).startswith(RELEASED)
+    return str(row[RawImages.stamp]).startswith(RELEASED)
 
 
 def _new_image(image_id: str, probe: Probe, new_row: NewRow, row: int) -> NewImage:
-    width, height = (float(str(probe.facts[side])) for side in ("width", "height"))
-    pixels = str(probe.facts["pixel_sha256"])
+    width, height = (
+        float(str(probe.facts[side])) for side in (CleanedImages.width, CleanedImages.height)
+    )
+    pixels = str(probe.facts[CleanedImages.pixel_sha256])
     return NewImage(image_id, row, pixels, width / height, new_row.is_released)

@@ -21,6 +21,7 @@ from annotation_platform.images.quality import is_uniform, measure, unusable
 from annotation_platform.images.reduced import reduced
 from annotation_platform.images.signature import Signature, signature
 from annotation_platform.policy import CleaningPolicy
+from annotation_platform.schema.tables import CleanedImages
 
 CONVERTED = "converted_from_"
 """Prefix of the flag of an image that is stored in another format or mode."""
@@ -94,18 +95,18 @@ def _measured(
     if is_uniform(quality):
         flags = [*flags, "uniform"]
     facts: dict[str, object] = {
-        "width": width,
-        "height": height,
-        "extension": extension,
-        "stored_sha256": hashlib.sha256(data).hexdigest(),
-        "stored_md5": hashlib.md5(data, usedforsecurity=False).hexdigest(),
-        "stored_bytes": len(data),
-        "pixel_sha256": pixel_sha256(pixels),
-        "perceptual_hash": found.perceptual_hash,
-        "sharpness": quality.sharpness,
-        "brightness": quality.brightness,
-        "entropy": quality.entropy,
-        "flags": ",".join(flags),
+        CleanedImages.width: width,
+        CleanedImages.height: height,
+        CleanedImages.extension: extension,
+        CleanedImages.stored_sha256: hashlib.sha256(data).hexdigest(),
+        CleanedImages.stored_md5: hashlib.md5(data, usedforsecurity=False).hexdigest(),
+        CleanedImages.stored_bytes: len(data),
+        CleanedImages.pixel_sha256: pixel_sha256(pixels),
+        CleanedImages.perceptual_hash: found.perceptual_hash,
+        CleanedImages.sharpness: quality.sharpness,
+        CleanedImages.brightness: quality.brightness,
+        CleanedImages.entropy: quality.entropy,
+        CleanedImages.flags: ",".join(flags),
     }
     reason = unusable(quality, width=width, height=height, policy=policy)
     return Probe(facts, reason, header.format, found)

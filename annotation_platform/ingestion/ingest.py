@@ -42,21 +42,21 @@ def ingest_round(
     erasures = Erasures(store)
     for landed in objects:
         row: dict[str, object] = {
-            "round_id": round_id,
-            "source_key": landed.key,
-            "stamp": landed.stamp,
-            "byte_size": landed.byte_size,
-            "image_id": None,
-            "sidecar_sha256": None,
-            "problem": "",
+            RawImages.round_id: round_id,
+            RawImages.source_key: landed.key,
+            RawImages.stamp: landed.stamp,
+            RawImages.byte_size: landed.byte_size,
+            RawImages.image_id: None,
+            RawImages.sidecar_sha256: None,
+            RawImages.problem: "",
             **NO_METADATA,
         }
         try:
             if landed.byte_size > maximum_bytes:
                 raise _too_large(landed, maximum_bytes)
-            row["image_id"] = store_image(landed, landing, store, receipts, erasures)
+            row[RawImages.image_id] = store_image(landed, landing, store, receipts, erasures)
         except DataError as error:
-            rows.append({**row, "problem": str(error)})
+            rows.append({**row, RawImages.problem: str(error)})
         else:
             sidecar = _store_sidecar(landed, landing, store, receipts)
             rows.append({**row, **_sidecar_columns(sidecar, store)})
@@ -129,5 +129,5 @@ def _sidecar_columns(sidecar: str, store: ObjectStore) -> dict[str, object]:
     try:
         metadata = read_sidecar(store.get(sidecar_key(sidecar))).metadata
     except DataError as error:
-        return {"sidecar_sha256": sidecar, "problem": f"bad metadata: {error}"}
-    return {"sidecar_sha256": sidecar, **metadata}
+        return {RawImages.sidecar_sha256: sidecar, RawImages.problem: f"bad metadata: {error}"}
+    return {RawImages.sidecar_sha256: sidecar, **metadata}

@@ -119,7 +119,7 @@ def inspect_files(
             row.update(_metadata(probe_file, by_name[sidecars[file.name]]))
         rows.append(row | ({"problem": problems[file.name]} if problems[file.name] else {}))
     decided = decide_outcomes(rows, probes, CleanedImages.empty(), signatures, policy)
-    inspected = {str(row["source_key"]): _inspected(row) for row in decided}
+    inspected = {str(row[CleanedImages.source_key]): _inspected(row) for row in decided}
     inspected.update({name: _as_sidecar(name, image) for name, image in image_of.items()})
     return [inspected[file.name] for file in found]
 
@@ -164,12 +164,12 @@ def _problem(file: FoundFile) -> str:
 
 def _inspected(row: Mapping[str, Any]) -> Inspected:
     return Inspected(
-        path=row["source_key"],
-        outcome="pending" if row["reason"] == _PENDING else row["outcome"],
-        reason=row["reason"],
-        flags=[flag for flag in row["flags"].split(",") if flag],
-        image_id=row["image_id"],
-        width=row["width"],
-        height=row["height"],
-        duplicate_of=row["duplicate_of"],
+        path=row[CleanedImages.source_key],
+        outcome="pending" if row[CleanedImages.reason] == _PENDING else row[CleanedImages.outcome],
+        reason=row[CleanedImages.reason],
+        flags=[flag for flag in row[CleanedImages.flags].split(",") if flag],
+        image_id=row[CleanedImages.image_id],
+        width=row[CleanedImages.width],
+        height=row[CleanedImages.height],
+        duplicate_of=row[CleanedImages.duplicate_of],
     )

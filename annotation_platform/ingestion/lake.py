@@ -14,7 +14,7 @@ from annotation_platform.ingestion.receipts import Receipts, open_receipts
 from annotation_platform.ingestion.rounds import Arrivals, RoundManifests
 from annotation_platform.schema.tables import Frame, RawImages
 from annotation_platform.settings import Settings
-from annotation_platform.storage.audited import AuditedStore, AuditLog
+from annotation_platform.storage.audited import AccessLog, AccessLoggedStore
 from annotation_platform.storage.keys import SHOWN
 from annotation_platform.storage.lake import Lake
 from annotation_platform.storage.mounted import MountedStore
@@ -70,7 +70,7 @@ class LakeUsage:
             read them each time.
     """
 
-    audit: AuditLog | None = None
+    audit: AccessLog | None = None
     runner: str = ""
     held: dict[str, bytes] | None = None
 
@@ -103,7 +103,7 @@ def open_lake(
     if usage.held is not None:
         store = ReadOnceStore(store, _READ_ONCE, usage.held)
     if usage.audit is not None:
-        store = AuditedStore(store, usage.audit)
+        store = AccessLoggedStore(store, usage.audit)
     return LandingLake(
         store=store,
         runner=usage.runner,
@@ -118,7 +118,7 @@ def lake_of(settings: Settings, *, audited: bool = True) -> LandingLake:
     Accesses are recorded in the access log if ``audited``. Commands that read the access log
     itself are not audited, because they must not change it.
     """
-    audit = uses_of(settings) if audited else None
+    audit = access_log_of(settings) if audited else None
     return open_lake(
         settings.lake_url,
         settings.landing_url,
@@ -129,9 +129,9 @@ def lake_of(settings: Settings, *, audited: bool = True) -> LandingLake:
     )
 
 
-def uses_of(settings: Settings) -> AuditLog:
+def access_log_of(settings: Settings) -> AccessLog:
     """Return the log of accesses to the lake from this home, for a command."""
-    return AuditLog(settings.audit_path, command_actor())
+    return AccessLog(settings.audit_path, command_actor())
 
 
 def _open_store(url: str, cache: Path | None, client: Any) -> ObjectStore:

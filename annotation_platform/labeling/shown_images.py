@@ -14,7 +14,7 @@ import pandas as pd
 
 from annotation_platform.errors import NotReadyError, SettingsError
 from annotation_platform.images.accepted import accepted_images
-from annotation_platform.images.masking import Region, Way, masked_image, masked_regions
+from annotation_platform.images.masking import MaskRegion, MaskStyle, masked_image, masked_regions
 from annotation_platform.images.parallel import map_each
 from annotation_platform.policy import MaskingPolicy
 from annotation_platform.schema.geometry import BOX_COLUMNS, as_boxes
@@ -36,7 +36,7 @@ class _Copy:
 
     key: str
     original: str
-    regions: Sequence[Region]
+    regions: Sequence[MaskRegion]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class _CreateCopy:
     """Creates a copy if it is missing."""
 
     store: ObjectStore
-    way: Way
+    way: MaskStyle
 
     def __call__(self, copy: _Copy) -> None:
         if self.store.exists(copy.key):

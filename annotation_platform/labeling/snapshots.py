@@ -19,7 +19,7 @@ from annotation_platform.schema.tables import (
     table_named,
 )
 from annotation_platform.storage.lake import Lake
-from annotation_platform.storage.lineage import StoreAsOf, TableInputs, journal_entries
+from annotation_platform.storage.lineage import SnapshotStore, TableInputs, journal_entries
 from annotation_platform.storage.table_files import table_bytes, table_digest
 
 
@@ -30,7 +30,7 @@ def ledger_folder(round_id: str) -> str:
 
 def as_of(lake: Lake, inputs: TableInputs) -> Lake:
     """Return the lake as it was when something was made from these inputs."""
-    return replace(lake, store=StoreAsOf(lake.store, inputs))
+    return replace(lake, store=SnapshotStore(lake.store, inputs))
 
 
 def annotation_inputs(round_id: str, lake: Lake, policy: ConsensusPolicy) -> TableInputs:

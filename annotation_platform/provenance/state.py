@@ -14,7 +14,7 @@ from annotation_platform.policy import Policy, parse_policy
 from annotation_platform.provenance.rebuilding.inputs import Inputs, read_inputs
 from annotation_platform.schema.tables import TrainingSet, table_named
 from annotation_platform.storage.lake import Lake
-from annotation_platform.storage.lineage import TableInputs, kept_key
+from annotation_platform.storage.lineage import TableInputs, input_key
 from annotation_platform.storage.table_files import TableFile
 from annotation_platform.versioning.contents import labels_of_image, version_labels
 from annotation_platform.versioning.git import Git, Registry, as_git
@@ -121,8 +121,8 @@ class VersionState:
 
     def _file(self, name: str, digest: str) -> TableFile:
         assert self.lake is not None
-        data = self.lake.tables.lineage.kept(digest)
-        return TableFile(table_named(name), data, kept_key(digest))
+        data = self.lake.tables.lineage.load(digest)
+        return TableFile(table_named(name), data, input_key(digest))
 
     def _read(
         self,

@@ -221,7 +221,7 @@ def _about(
         known = (digest, about, weights)
         if known not in shared.tables:
             shared.tables[known] = _part(
-                TableFile(table_named(name), lineage.kept(digest)), images, weights
+                TableFile(table_named(name), lineage.load(digest)), images, weights
             )
         part = shared.tables[known]
         if part is None:

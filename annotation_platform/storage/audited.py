@@ -54,7 +54,7 @@ class LogHead:
 
 
 @dataclass(frozen=True)
-class AuditLog:
+class AccessLog:
     """A folder of ``2026-05-01.jsonl`` files, which several processes write at once.
 
     Each line has the digest of the previous one, also across midnight (``storage/chain.py``). Files
@@ -220,13 +220,13 @@ def _backwards(paths: Iterable[Path]) -> Iterator[bytes]:
 
 
 @dataclass(frozen=True)
-class AuditedStore(ForwardingStore):
+class AccessLoggedStore(ForwardingStore):
     """An object store that records each access in a log, before the access.
 
     ``exists`` and ``list`` are not recorded: they return no content.
     """
 
-    log: AuditLog
+    log: AccessLog
 
     def put(self, key: str, data: bytes) -> None:
         """Write ``data`` under ``key``, replacing any earlier object, in one step."""
@@ -269,7 +269,7 @@ class AuditedStore(ForwardingStore):
         self.log.write("purge", key)
         super().purge(key)
 
-    def arrow_place(self) -> tuple[fs.FileSystem, str]:
+    def arrow_filesystem(self) -> tuple[fs.FileSystem, str]:
         """Return Arrow's file system for the objects; it is recorded as a read of all tables."""
         self.log.write("query", "tables")
-        return super().arrow_place()
+        return super().arrow_filesystem()

@@ -17,7 +17,7 @@ BEGIN = "begin"
 
 
 @dataclass(frozen=True)
-class Link:
+class ChainLink:
     """The end of a chain: the number of its last line, and the SHA-256 of that line."""
 
     number: int = 0
@@ -43,7 +43,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Problem:
+class ChainProblem:
     """A problem of a log and its location; ``line`` 0 means the file.
 
     With ``or_next`` the next line may be the changed one instead: no further line decides it.
@@ -76,12 +76,12 @@ class Chain:
     lines: int
     first: int
     begins_late: bool
-    last: Link
-    problem: Problem | None = None
+    last: ChainLink
+    problem: ChainProblem | None = None
     notes: list[str] = field(default_factory=list)
 
 
-def make_line(last: Link, content: Mapping[str, Any]) -> bytes:
+def make_line(last: ChainLink, content: Mapping[str, Any]) -> bytes:
     """Return the line that follows on ``last``, without its end."""
     entry = {"number": last.number + 1, **content, "previous": last.sha256}
     # File names may contain bytes that are not text: their escapes are valid in JSON too.
@@ -109,7 +109,7 @@ def parse_line(line: bytes) -> dict[str, Any] | None:
     return content if fits else None
 
 
-def last_link(backwards: Iterable[bytes]) -> Link:
+def last_link(backwards: Iterable[bytes]) -> ChainLink:
     """Return the end of a chain from its lines, the last one first.
 
     Truncated lines count like any other; no more lines are read than are needed.
@@ -119,8 +119,8 @@ def last_link(backwards: Iterable[bytes]) -> Link:
         sha256 = sha256 or digest_of(line)
         content = parse_line(line)
         if content is not None:
-            return Link(content["number"] + truncated, sha256)
-    return Link(0, sha256 or BEGIN)
+            return ChainLink(content["number"] + truncated, sha256)
+    return ChainLink(0, sha256 or BEGIN)
 
 
 def split_lines(file: str, stream: BinaryIO, size: int) -> Iterator[Line]:
@@ -135,12 +135,12 @@ def check_chain(
     lines: Iterable[Line],
     *,
     appended: bool = False,
-    seen: Callable[[Line, dict[str, Any], Link], None] | None = None,
+    seen: Callable[[Line, dict[str, Any], ChainLink], None] | None = None,
 ) -> Chain:
     """Return how many lines of a log are unchanged, and the first changed line.
 
     Removal of the last lines leaves no trace in the lines before them: only a record kept
-    elsewhere, such as the ``Link`` of a line, shows it.
+    elsewhere, such as the ``ChainLink`` of a line, shows it.
 
     Args:
         lines: in order.
@@ -184,25 +184,25 @@ class _Walk:
     def __init__(
         self,
         appended: bool,
-        seen: Callable[[Line, dict[str, Any], Link], None] | None,
+        seen: Callable[[Line, dict[str, Any], ChainLink], None] | None,
     ) -> None:
         self._appended = appended
         self._seen = seen
-        self._before_last, self._last = Link(), Link()
+        self._before_last, self._last = ChainLink(), ChainLink()
         self._last_line: Line | None = None
         self._lines = self._older = self._first = 0
         self._next: _Read | None = None
         self._begins_late = False
         self._notes: list[str] = []
 
-    def step(self, line: Line, following: Line | None, rest: Iterator[Line]) -> Problem | None:
+    def step(self, line: Line, following: Line | None, rest: Iterator[Line]) -> ChainProblem | None:
         this = self._next or _read(line)
         self._next = _read(following) if following is not None else None
         if not line.whole and not self._appended:
             return _problem(line, "this line was changed: its line break is missing")
         if this.content is None:
             return self._without_number(this)
-        if Link(this.number - 1, this.previous) != self._last:
+        if ChainLink(this.number - 1, this.previous) != self._last:
             # The beginning may have been deleted with old days; the chain is checked from here on.
             if not self._appended or self._first or self._older or this.number < 1:
                 return self._explain(this, rest)
@@ -211,40 +211,40 @@ class _Walk:
                 f"{line.place} is number {this.number}: the lines before it were deleted"
             )
         self._first = self._first or this.number
-        self._take(this, Link(this.number, this.sha256))
+        self._take(this, ChainLink(this.number, this.sha256))
         return None
 
-    def result(self, problem: Problem | None) -> Chain:
+    def result(self, problem: ChainProblem | None) -> Chain:
         if self._older:
             self._notes.insert(0, f"{self._older} lines are older than the chain")
         return Chain(self._lines, self._first, self._begins_late, self._last, problem, self._notes)
 
-    def _take(self, this: _Read, link: Link) -> None:
+    def _take(self, this: _Read, link: ChainLink) -> None:
         self._before_last, self._last, self._last_line = self._last, link, this.line
         self._lines += 1
         if self._seen is not None:
             self._seen(this.line, this.content or {}, link)
 
-    def _without_number(self, this: _Read) -> Problem | None:
+    def _without_number(self, this: _Read) -> ChainProblem | None:
         """Accept a line that is not part of the chain, or return the problem with it."""
         line = this.line
         is_older = self._appended and not self._first and _is_older(line.data)
         if is_older:
             self._older += 1
-            self._take(this, Link(0, this.sha256))
+            self._take(this, ChainLink(0, this.sha256))
             return None
         is_confirmed = self._next is not None and self._next.previous == this.sha256
         if self._appended and (is_confirmed or (self._next is None and not line.whole)):
             state = "is truncated" if is_confirmed else "is incomplete"
             self._notes.append(f"{line.place} {state}: its writer was stopped")
             number = self._last.number + 1 if self._first else 0
-            self._take(this, Link(number, this.sha256))
+            self._take(this, ChainLink(number, this.sha256))
             return None
         if self._next is not None and self._next.previous == self._last.sha256:
             return _problem(line, "this line was added: the next line continues the previous one")
         return _problem(line, "this line was changed: it is not a valid line of this log")
 
-    def _explain(self, this: _Read, rest: Iterator[Line]) -> Problem:
+    def _explain(self, this: _Read, rest: Iterator[Line]) -> ChainProblem:
         """Return which line was changed if a line does not continue the previous one."""
         line, expected = this.line, self._last.number + 1
         before = self._last_line or line
@@ -253,21 +253,21 @@ class _Walk:
         added = self._added(this, before)
         if added is not None:
             return added
-        is_confirmed = _follows(self._next, Link(this.number, this.sha256))
+        is_confirmed = _follows(self._next, ChainLink(this.number, this.sha256))
         # Only the next line shows that a first line without a predecessor was renumbered.
         renumbered = self._lines == 1 and self._begins_late
         if this.number != expected and not (renumbered and is_confirmed):
             return self._out_of_order(this, expected, rest)
         if self._lines and self._next is None:
             problem = f"this line was changed, or the last line after it, {line.place}"
-            return Problem(before.file, before.row, problem, or_next=True)
+            return ChainProblem(before.file, before.row, problem, or_next=True)
         if self._lines and is_confirmed:
             return _problem(before, "this line was changed: the next line does not continue it")
         return _problem(
             line, "this line was changed, and perhaps the previous one: they do not fit together"
         )
 
-    def _added(self, this: _Read, before: Line) -> Problem | None:
+    def _added(self, this: _Read, before: Line) -> ChainProblem | None:
         """Return the added line, if one was added: the chain is valid without it."""
         line, following = this.line, self._next
         if this.sha256 == self._last.sha256:
@@ -281,7 +281,7 @@ class _Walk:
             )
         return None
 
-    def _out_of_order(self, this: _Read, expected: int, rest: Iterator[Line]) -> Problem:
+    def _out_of_order(self, this: _Read, expected: int, rest: Iterator[Line]) -> ChainProblem:
         line, number = this.line, this.number
         if number < expected:
             return _problem(line, f"number {number} is out of order: {expected} should be here")
@@ -296,12 +296,12 @@ def _read(line: Line) -> _Read:
     return _Read(line, parse_line(line.data), digest_of(line.data))
 
 
-def _follows(line: _Read | None, last: Link) -> bool:
-    return line is not None and Link(line.number - 1, line.previous) == last
+def _follows(line: _Read | None, last: ChainLink) -> bool:
+    return line is not None and ChainLink(line.number - 1, line.previous) == last
 
 
-def _problem(line: Line, problem: str) -> Problem:
-    return Problem(line.file, line.row, problem)
+def _problem(line: Line, problem: str) -> ChainProblem:
+    return ChainProblem(line.file, line.row, problem)
 
 
 def _is_older(line: bytes) -> bool:

@@ -71,6 +71,6 @@ class ForwardingStore:
         store, inner = self.route(key)
         store.purge(inner)
 
-    def arrow_place(self) -> tuple[fs.FileSystem, str]:
+    def arrow_filesystem(self) -> tuple[fs.FileSystem, str]:
         """Return Arrow's file system for the objects of ``store``, and their root in it."""
-        return self.store.arrow_place()
+        return self.store.arrow_filesystem()

@@ -24,7 +24,7 @@ _LISTED_FROM = 20
 
 
 @dataclass(frozen=True)
-class Entries:
+class JournalEntries:
     """The first entries of a journal: their number, and the SHA-256 of their bytes in order."""
 
     count: int
@@ -42,13 +42,13 @@ class TableInputs:
     """
 
     tables: dict[str, str]
-    journals: dict[str, Entries] = field(default_factory=dict)
+    journals: dict[str, JournalEntries] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, content: dict[str, Any]) -> "TableInputs":
         """Return the inputs from the output of ``asdict``."""
-        journals = {folder: Entries(**each) for folder, each in content["journals"].items()}
+        journals = {folder: JournalEntries(**each) for folder, each in content["journals"].items()}
         return cls(content["tables"], journals, content["settings"])
 
 
@@ -61,7 +61,7 @@ class Lineage:
     def keep(self, data: bytes, *, kind: str = "parquet") -> str:
         """Store a file under its digest and return the SHA-256."""
         digest = hashlib.sha256(data).hexdigest()
-        key = kept_key(digest, kind=kind)
+        key = input_key(digest, kind=kind)
         if not self._store.exists(key):
             self._store.create(key, data)
         return digest
@@ -74,7 +74,7 @@ class Lineage:
         is_listed = len(tables) > _LISTED_FROM
         stored = set(self._store.list("inputs")) if is_listed else set()
         for name, digest in tables.items():
-            key = kept_key(digest)
+            key = input_key(digest)
             if key in stored or (not is_listed and self._store.exists(key)):
                 continue
             if self.keep(self._store.get(f"{_TABLES}{name}.parquet")) != digest:
@@ -82,11 +82,11 @@ class Lineage:
 
     def holds(self, digest: str, *, kind: str = "parquet") -> bool:
         """Return whether a file with this SHA-256 is stored."""
-        return self._store.exists(kept_key(digest, kind=kind))
+        return self._store.exists(input_key(digest, kind=kind))
 
-    def kept(self, digest: str, *, kind: str = "parquet") -> bytes:
+    def load(self, digest: str, *, kind: str = "parquet") -> bytes:
         """Return a stored file; a DataError if it is missing or its content has changed."""
-        key = kept_key(digest, kind=kind)
+        key = input_key(digest, kind=kind)
         data = self._store.get(key)
         if hashlib.sha256(data).hexdigest() != digest:
             raise DataError(
@@ -114,7 +114,7 @@ class Lineage:
 
 
 @dataclass(frozen=True)
-class StoreAsOf(ForwardingStore):
+class SnapshotStore(ForwardingStore):
     """A snapshot of a store: tables and journals in the states that served as inputs.
 
     Other tables do not exist in it, and other folders cannot be listed, because what is not
@@ -156,7 +156,7 @@ class StoreAsOf(ForwardingStore):
         digest = self.inputs.tables.get(_name(key))
         if digest is None:
             raise DataError(f"{key}: is not one of the recorded inputs.")
-        return Lineage(self.store).kept(digest)
+        return Lineage(self.store).load(digest)
 
     def exists(self, key: str) -> bool:
         """Return whether ``key`` exists in the snapshot."""
@@ -186,19 +186,19 @@ class StoreAsOf(ForwardingStore):
         _refuse_table(key)
         return super().local_path(key)
 
-    def arrow_place(self) -> tuple[fs.FileSystem, str]:
+    def arrow_filesystem(self) -> tuple[fs.FileSystem, str]:
         """Raise a DataError: Arrow would read the current tables."""
         raise DataError("the catalog reads current tables only, not those of a snapshot.")
 
 
-def journal_entries(store: ObjectStore, folders: Iterable[str]) -> dict[str, Entries]:
+def journal_entries(store: ObjectStore, folders: Iterable[str]) -> dict[str, JournalEntries]:
     """Return the current entries of each of these journals."""
     return {folder: entries_of(Journal(store, folder).read()) for folder in folders}
 
 
-def entries_of(entries: Sequence[bytes]) -> Entries:
+def entries_of(entries: Sequence[bytes]) -> JournalEntries:
     """Return the number and digest of a journal's entries, as ``TableInputs`` records them."""
-    return Entries(len(entries), hashlib.sha256(b"".join(entries)).hexdigest())
+    return JournalEntries(len(entries), hashlib.sha256(b"".join(entries)).hexdigest())
 
 
 def entry_key(folder: str, number: int) -> str:
@@ -206,7 +206,7 @@ def entry_key(folder: str, number: int) -> str:
     return f"{folder}/{number:06d}.jsonl"
 
 
-def kept_key(digest: str, *, kind: str = "parquet") -> str:
+def input_key(digest: str, *, kind: str = "parquet") -> str:
     """Return the lake's key of a stored input."""
     return f"inputs/{digest}.{kind}"
 

@@ -65,7 +65,7 @@ def _tables(store: ObjectStore) -> Iterator[Change]:
 
     The bytes whose digest lineage records are stored under that digest before the rewrite.
     """
-    filesystem, root = store.arrow_place()
+    filesystem, root = store.arrow_filesystem()
     for table in TABLES.values():
         for name in (table.table_name, *table.old_names):
             for key in store.list(f"tables/{name}"):

@@ -53,7 +53,7 @@ class ObjectStore(Protocol):
     def purge(self, key: str) -> None:
         """Delete the earlier versions of the object under ``key``."""
 
-    def arrow_place(self) -> tuple[fs.FileSystem, str]:
+    def arrow_filesystem(self) -> tuple[fs.FileSystem, str]:
         """Return Arrow's file system for the objects, and the root that keys are relative to."""
 
 
@@ -134,7 +134,7 @@ class LocalObjectStore:
     def purge(self, key: str) -> None:
         """Do nothing: a replaced file leaves no earlier version."""
 
-    def arrow_place(self) -> tuple[fs.FileSystem, str]:
+    def arrow_filesystem(self) -> tuple[fs.FileSystem, str]:
         """Return Arrow's file system for the objects, and the root that keys are relative to."""
         return fs.LocalFileSystem(), str(self.root)
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from annotation_platform.errors import NotReadyError
 from annotation_platform.schema.tables import Frame, Table
-from annotation_platform.storage.lineage import Lineage, StoreAsOf
+from annotation_platform.storage.lineage import Lineage, SnapshotStore
 from annotation_platform.storage.objects import ObjectStore
 from annotation_platform.storage.table_files import (
     TableFile,
@@ -59,7 +59,7 @@ class RoundTables:
     def read(self, table: type[T], round_id: str) -> Frame[T]:
         """Return one round of a table; NotReadyError if it is not written yet."""
         # A snapshot is read by digests, so its tables were checked when they were written.
-        was_checked = isinstance(self._store, StoreAsOf)
+        was_checked = isinstance(self._store, SnapshotStore)
         data = self._get(table, round_id)
         return read_table(table, data, where=round_id, was_checked=was_checked)
 

@@ -362,7 +362,7 @@ class S3ObjectStore:
         """Return the address of the object under ``key``."""
         return f"{self.bucket.url}/{checked_key(key)}"
 
-    def arrow_place(self) -> tuple[fs.FileSystem, str]:
+    def arrow_filesystem(self) -> tuple[fs.FileSystem, str]:
         """Return Arrow's file system with the same endpoint and account, and the root in it."""
         import boto3
 

@@ -24,7 +24,7 @@ from annotation_platform.demo.material import Material
 from annotation_platform.demo.scenes import draw_batch
 from annotation_platform.governance.audit_log.events import EventLog
 from annotation_platform.governance.audit_log.verify import verify_logs
-from annotation_platform.ingestion.lake import lake_of, uses_of
+from annotation_platform.ingestion.lake import access_log_of, lake_of
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling
 from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.labeling.reviews import review_round
@@ -220,7 +220,7 @@ def test_status_ledger_pins_and_models_are_what_they_were(old):
 
 def test_the_audit_log_is_whole(old):
     lake = lake_of(old.settings, audited=False)
-    found = verify_logs(EventLog(lake.store), uses_of(old.settings))
+    found = verify_logs(EventLog(lake.store), access_log_of(old.settings))
     assert (found.problems, found.events) == ((), sum(EXPECTED["audit_log"].values()))
     assert found.uses > 100
 
@@ -313,7 +313,7 @@ def test_all_versions_verify_after_the_further_round(continued):
     assert (found.tags, found.problems) == ((*OLD, NEW), ())
     assert audit_versions(home.registry, home.remote) == {tag: {} for tag in (*OLD, NEW)}
     lake = lake_of(home.settings, audited=False)
-    logs = verify_logs(EventLog(lake.store), uses_of(home.settings))
+    logs = verify_logs(EventLog(lake.store), access_log_of(home.settings))
     assert logs.problems == ()
     assert logs.events > sum(EXPECTED["audit_log"].values())
 

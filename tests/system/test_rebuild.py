@@ -37,7 +37,7 @@ from annotation_platform.schema.tables import (
 )
 from annotation_platform.settings import Settings, settings_environment
 from annotation_platform.storage.keys import image_key
-from annotation_platform.storage.lineage import kept_key
+from annotation_platform.storage.lineage import input_key
 from annotation_platform.storage.table_files import parquet_bytes, read_table, table_digest
 from annotation_platform.versioning.folder import build_folder
 from annotation_platform.versioning.manifest import Manifest
@@ -283,10 +283,10 @@ def test_uncommitted_code_is_reported(story, tmp_path):
 
 def a_kept_table(story):
     digest = story.inputs(THIRD).made[f"reviewed_labels/{ONE}"].sha256
-    path = story.settings.lake_path / kept_key(digest)
+    path = story.settings.lake_path / input_key(digest)
     frame = read_table(ReviewedLabels, path.read_bytes())
     path.write_bytes(parquet_bytes(frame.assign(support=frame["support"] + 1)))
-    return [f"reviewed_labels/{ONE} ({kept_key(digest)})"]
+    return [f"reviewed_labels/{ONE} ({input_key(digest)})"]
 
 
 def first_line(story, *, with_digest):

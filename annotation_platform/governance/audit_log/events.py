@@ -17,10 +17,10 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from annotation_platform.actor import system_user
-from annotation_platform.storage.audited import AuditedStore, AuditLog, LogHead
+from annotation_platform.storage.audited import AccessLog, AccessLoggedStore, LogHead
 from annotation_platform.storage.chain import (
+    ChainLink,
     Line,
-    Link,
     digest_of,
     last_link,
     make_line,
@@ -72,9 +72,9 @@ class EventLog:
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
         self._journal = Journal(store, FOLDER)
-        self._accesses: AuditLog | None = None
+        self._accesses: AccessLog | None = None
         bare = store
-        if isinstance(store, AuditedStore):
+        if isinstance(store, AccessLoggedStore):
             # A request for the URL would be logged as an access.
             bare, self._accesses = store.store, store.log
         self.lake = hashlib.sha256(bare.url(FOLDER).encode()).hexdigest()[:12]
@@ -143,7 +143,7 @@ class EventLog:
         # If the response of S3 was lost, the entry may exist: it is ours if its bytes are.
         return self._journal.create(number, data) or self._journal.get(number) == data
 
-    def _last(self, entries: int) -> tuple[Link, str]:
+    def _last(self, entries: int) -> tuple[ChainLink, str]:
         """Return the last link of the chain, and the digest of the last recorded policy."""
         contents: list[dict[str, Any]] = []
 
@@ -161,7 +161,7 @@ class EventLog:
     def _lines(
         self,
         events: Sequence[Event],
-        last: Link,
+        last: ChainLink,
         policy: str,
         head: LogHead | None,
         now: datetime,
@@ -181,6 +181,6 @@ class EventLog:
                 "reads_head": asdict(head) if head else None,
             }
             line = make_line(last, content)
-            last = Link(last.number + 1, digest_of(line))
+            last = ChainLink(last.number + 1, digest_of(line))
             lines.append(line)
         return lines

@@ -8,10 +8,10 @@ from typing import Any
 
 from annotation_platform.errors import DataError
 from annotation_platform.governance.audit_log.events import EventLog
-from annotation_platform.storage.audited import AuditLog
+from annotation_platform.storage.audited import AccessLog
 from annotation_platform.storage.chain import Line, json_object
 from annotation_platform.storage.lake import Lake
-from annotation_platform.storage.lineage import kept_key
+from annotation_platform.storage.lineage import input_key
 
 READS = ("get", "query")
 """The actions of the access log that are reads."""
@@ -50,14 +50,14 @@ def read_events(lake: Lake, log_filter: LogFilter) -> Found:
     return _choose(lines, log_filter)
 
 
-def read_reads(lake: Lake, log: AuditLog, log_filter: LogFilter) -> Found:
+def read_reads(lake: Lake, log: AccessLog, log_filter: LogFilter) -> Found:
     """Return the reads of annotations from this home: of the ledger, tables or kept copies.
 
     A query may have read any table, so every query counts. Lines of earlier releases have no
     author. An unknown author is a DataError.
     """
     folder = "lineage/human_labels"
-    copies = {kept_key(PurePosixPath(key).stem) for key in lake.store.list(folder)}
+    copies = {input_key(PurePosixPath(key).stem) for key in lake.store.list(folder)}
     day = f"{log_filter.since.astimezone(UTC):%Y-%m-%d}" if log_filter.since else ""
     # Most lines are about images, and parsing is the slowest part.
     lines = (

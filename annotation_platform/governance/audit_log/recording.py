@@ -139,5 +139,5 @@ def _changed(recorded: str, text: bytes, lake: "Lake") -> dict[str, Any] | None:
     lineage = lake.tables.lineage
     if not recorded or not lineage.holds(recorded, kind="json"):
         return None
-    before = json.loads(lineage.kept(recorded, kind="json"))
+    before = json.loads(lineage.load(recorded, kind="json"))
     return {key: list(pair) for key, pair in changed_settings(before, json.loads(text)).items()}

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from annotation_platform.governance.audit_log.events import RECORDED, EventLog
-from annotation_platform.storage.audited import AuditLog, LogHead
+from annotation_platform.storage.audited import AccessLog, LogHead
 from annotation_platform.storage.chain import (
     Chain,
+    ChainLink,
+    ChainProblem,
     Line,
-    Link,
-    Problem,
     check_chain,
     digest_of,
     parse_line,
@@ -35,7 +35,7 @@ class Verdict:
     events: int
     files: int
     uses: int
-    problems: tuple[Problem, ...]
+    problems: tuple[ChainProblem, ...]
     notes: tuple[str, ...]
 
     @property
@@ -80,7 +80,7 @@ class _Uses:
     recorded: list[tuple[Line, dict[str, Any]]] = field(default_factory=list)
 
 
-def verify_logs(events: EventLog, uses: AuditLog) -> Verdict:
+def verify_logs(events: EventLog, uses: AccessLog) -> Verdict:
     """Verify both logs, and that each holds the lines that the other one records.
 
     A log can be truncated at its end. Truncated events are detected through the access log;
@@ -114,26 +114,26 @@ def verify_logs(events: EventLog, uses: AuditLog) -> Verdict:
 def _read_events(events: EventLog) -> _Events:
     ends: dict[str, Line] = {}
     vouched: list[_Vouched] = []
-    outer: list[Problem] = []
+    outer: list[ChainProblem] = []
 
     def lines() -> Iterator[Line]:
         for key, found in events.read():
             if not found:
                 empty = "is empty: its lines were removed"
                 gone = "is missing: later entries show that it was written"
-                outer.append(Problem(key, 0, gone if found is None else empty))
+                outer.append(ChainProblem(key, 0, gone if found is None else empty))
                 return
             ends[key] = found[-1]
             yield from found
 
-    def seen(line: Line, content: dict[str, Any], _link: Link) -> None:
+    def seen(line: Line, content: dict[str, Any], _link: ChainLink) -> None:
         head = LogHead.of(content.get("reads_head"))
         if head is not None:
             vouched.append(_Vouched(line, head))
 
     chain = check_chain(lines(), seen=seen)
     added = "was added: it is not an entry of this log"
-    outer += [Problem(key, 0, added) for key in events.strays()]
+    outer += [ChainProblem(key, 0, added) for key in events.strays()]
     if chain.problem is None and outer:
         chain = replace(chain, problem=outer[0])
     if chain.problem is not None:
@@ -143,7 +143,7 @@ def _read_events(events: EventLog) -> _Events:
     return _Events(chain, ends, vouched)
 
 
-def _read_uses(uses: AuditLog, vouched: list[_Vouched], lake: str) -> _Uses:
+def _read_uses(uses: AccessLog, vouched: list[_Vouched], lake: str) -> _Uses:
     found = _Uses(check_chain([]), [])
     numbers = {each.head.number for each in vouched}
     first: list[Line] = []
@@ -155,7 +155,7 @@ def _read_uses(uses: AuditLog, vouched: list[_Vouched], lake: str) -> _Uses:
                 first.append(line)
             yield line
 
-    def seen(line: Line, content: dict[str, Any], link: Link) -> None:
+    def seen(line: Line, content: dict[str, Any], link: ChainLink) -> None:
         found.homes.add(str(content.get("home", "")))
         if link.number in numbers:
             found.digests[link.number] = (line, link.sha256)
@@ -170,17 +170,19 @@ def _read_uses(uses: AuditLog, vouched: list[_Vouched], lake: str) -> _Uses:
     return found
 
 
-def _begins_late(line: Line) -> Problem | None:
+def _begins_late(line: Line) -> ChainProblem | None:
     """Return the problem if a day was deleted in part; None if whole days were deleted."""
     content = parse_line(line.data)
     if content is None or f"{content.get('day')}.jsonl" == line.file:
         return None
-    return Problem(
+    return ChainProblem(
         line.file, line.row, "lines before this one are missing: it is not the first of its day"
     )
 
 
-def _unvouched(vouched: list[_Vouched], here: _Uses, home: str) -> tuple[list[Problem], list[str]]:
+def _unvouched(
+    vouched: list[_Vouched], here: _Uses, home: str
+) -> tuple[list[ChainProblem], list[str]]:
     """Return the missing lines that events vouch for, and notes on lines of other machines."""
     problems = []
     elsewhere: dict[str, int] = defaultdict(int)
@@ -203,26 +205,26 @@ def _unvouched(vouched: list[_Vouched], here: _Uses, home: str) -> tuple[list[Pr
     return problems, notes
 
 
-def _not_there(vouched: _Vouched, line: Line | None) -> Problem:
+def _not_there(vouched: _Vouched, line: Line | None) -> ChainProblem:
     event = f"the event in {vouched.by.place} depends on its line number {vouched.head.number}"
     if line is None:
         message = f"was truncated or replaced: {event}, which is missing"
-        return Problem(vouched.head.file, 0, message)
-    return Problem(
+        return ChainProblem(vouched.head.file, 0, message)
+    return ChainProblem(
         line.file, line.row, f"this log was replaced: {event}, which had other content then"
     )
 
 
 def _lost_events(
     recorded: list[tuple[Line, dict[str, Any]]], ends: dict[str, Line], events: EventLog
-) -> Iterator[Problem]:
+) -> Iterator[ChainProblem]:
     """Yield the entries of events that differ from their records in the access log."""
     for line, content in recorded:
         key, sha256 = str(content.get("key")), content.get("sha256")
         if key not in ends:
             # It may have been written after the events were read.
             if not events.has(key):
-                yield Problem(key, 0, f"is missing: {line.place} of the access log records it")
+                yield ChainProblem(key, 0, f"is missing: {line.place} of the access log records it")
         elif digest_of(ends[key].data) != sha256:
             message = f"this line differs from its record in {line.place} of the access log"
-            yield Problem(key, ends[key].row, message)
+            yield ChainProblem(key, ends[key].row, message)

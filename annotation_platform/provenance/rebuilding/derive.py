@@ -24,12 +24,12 @@ from annotation_platform.storage.journal import ERASED
 from annotation_platform.storage.keys import image_key
 from annotation_platform.storage.lake import Lake
 from annotation_platform.storage.lineage import (
-    Entries,
-    StoreAsOf,
+    JournalEntries,
+    SnapshotStore,
     TableInputs,
     entries_of,
     entry_key,
-    kept_key,
+    input_key,
 )
 from annotation_platform.storage.table_files import read_table, table_digest
 from annotation_platform.versioning.folder import ImageFile, build_folder
@@ -113,7 +113,7 @@ def derive_version(
     stored = None
     digest = inputs.made[inputs.training_set].sha256
     if digest not in damaged:
-        stored = read_table(TrainingSet, lake.tables.lineage.kept(digest))
+        stored = read_table(TrainingSet, lake.tables.lineage.load(digest))
     training_set = made.get(inputs.training_set, stored)
     if training_set is None:
         return _result(made, inputs, None, 0, found)
@@ -154,7 +154,7 @@ def _damaged_tables(lake: Lake, inputs: Inputs) -> Iterator[tuple[str, Differenc
 
     def problem(digest: str) -> str:
         try:
-            lake.tables.lineage.kept(digest)
+            lake.tables.lineage.load(digest)
         except DataError as error:
             return str(error)
         return ""
@@ -164,12 +164,12 @@ def _damaged_tables(lake: Lake, inputs: Inputs) -> Iterator[tuple[str, Differenc
     with ThreadPoolExecutor(_THREADS) as pool:
         for digest, message in zip(name_of, pool.map(problem, name_of), strict=True):
             if message:
-                yield digest, Difference(f"{name_of[digest]} ({kept_key(digest)})", message)
+                yield digest, Difference(f"{name_of[digest]} ({input_key(digest)})", message)
 
 
 def _broken_journals(lake: Lake, inputs: Inputs) -> Iterator[tuple[str, list[Difference]]]:
     """Yield the journals with missing or changed entries."""
-    recorded: dict[str, set[Entries]] = {}
+    recorded: dict[str, set[JournalEntries]] = {}
     for each in inputs.made.values():
         for folder, entries in (each.made_of.journals if each.made_of else {}).items():
             recorded.setdefault(folder, set()).add(entries)
@@ -203,11 +203,11 @@ def _broken_entries(lake: Lake, folder: str, count: int) -> Iterator[Difference]
 
 
 def _changed_annotations(
-    lake: Lake, folder: str, several: Collection[Entries]
+    lake: Lake, folder: str, several: Collection[JournalEntries]
 ) -> Iterator[Difference]:
     """Yield the changed lines of the ledger."""
     longest = max(several, key=lambda entries: entries.count)
-    ledger = AnnotationsLedger(StoreAsOf(lake.store, TableInputs({}, {folder: longest})))
+    ledger = AnnotationsLedger(SnapshotStore(lake.store, TableInputs({}, {folder: longest})))
     try:
         revisions = ledger.read(folder.removeprefix(_LEDGER))
     except (KeyError, TypeError, ValueError) as error:
@@ -230,7 +230,7 @@ def _changed_guidelines(
         if _table(name) != "label_tasks":
             continue
         for digest in digests - set(damaged):
-            tasks = read_table(LabelTasks, lake.tables.lineage.kept(digest))
+            tasks = read_table(LabelTasks, lake.tables.lineage.load(digest))
             for guideline in tasks[LabelTasks.guideline].unique():
                 try:
                     is_whole = read_guideline(lake.store, guideline).guideline == guideline
@@ -264,7 +264,7 @@ def _compared(name: str, made: pd.DataFrame, lake: Lake, digest: str) -> list[Di
     if derived == digest:
         return []
     try:
-        stored = read_table(table, lake.tables.lineage.kept(digest))
+        stored = read_table(table, lake.tables.lineage.load(digest))
     except DataError:
         # The damage is reported already.
         return []

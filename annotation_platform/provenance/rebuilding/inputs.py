@@ -8,7 +8,7 @@ from functools import cached_property, partial
 from annotation_platform.errors import PublishError
 from annotation_platform.schema.tables import TrainingSet
 from annotation_platform.storage.lake import Lake
-from annotation_platform.storage.lineage import TableInputs, kept_key
+from annotation_platform.storage.lineage import TableInputs, input_key
 
 _THREADS = 16
 
@@ -78,13 +78,13 @@ def _is_derived(key: str) -> bool:
 
 def read_inputs(lake: Lake, digest: str, *, where: str) -> Inputs:
     """Return a stored input list; ``where`` names the version in errors."""
-    key = kept_key(digest, kind="json")
+    key = input_key(digest, kind="json")
     if not lake.store.exists(key):
         raise PublishError(
             f"{where}: the lake has no {key}, the list of its inputs. Set ANNOTATION_LAKE "
             "to the lake that it was published from, or restore that object."
         )
-    content = json.loads(lake.tables.lineage.kept(digest, kind="json"))
+    content = json.loads(lake.tables.lineage.load(digest, kind="json"))
     made = {
         name: Input(each["sha256"], TableInputs.of(each["made_of"]) if each["made_of"] else None)
         for name, each in content["made"].items()

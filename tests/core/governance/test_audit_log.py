@@ -27,8 +27,8 @@ from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.labeling.reviews import Decided
 from annotation_platform.labeling.round_decisions import RoundRecord
 from annotation_platform.policy import parse_policy
-from annotation_platform.storage.audited import AuditedStore, AuditLog
-from annotation_platform.storage.chain import Link, digest_of, make_line
+from annotation_platform.storage.audited import AccessLog, AccessLoggedStore
+from annotation_platform.storage.chain import ChainLink, digest_of, make_line
 from annotation_platform.storage.objects import LocalObjectStore
 from annotation_platform.storage.s3 import s3_client
 
@@ -41,12 +41,12 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from annotation_platform.governance.audit_log.events import Event, EventLog
-from annotation_platform.storage.audited import AuditedStore, AuditLog
+from annotation_platform.storage.audited import AccessLoggedStore, AccessLog
 from annotation_platform.storage.objects import LocalObjectStore
 from annotation_platform.storage.s3 import s3_client
 home, name, times = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-log = AuditLog(home / "audit", lambda: {"author": name})
-events = EventLog(AuditedStore(LocalObjectStore(home / "lake"), log))
+log = AccessLog(home / "audit", lambda: {"author": name})
+events = EventLog(AccessLoggedStore(LocalObjectStore(home / "lake"), log))
 for number in range(times):
     events.append([Event("people", f"{name} {number}")], now=datetime.now(UTC))
     print(number, flush=True)
@@ -57,7 +57,7 @@ class Home:
     """A lake in a folder, with its access log."""
 
     def __init__(self, root, name="audit", who=lambda: {"author": "ada", "command": "a test"}):
-        self.root, self.uses = root, AuditLog(root / name, who)
+        self.root, self.uses = root, AccessLog(root / name, who)
         self.lake = open_lake(root / "lake", root / "landing", usage=LakeUsage(audit=self.uses))
         # Its accesses are not logged.
         self.unlogged = open_lake(root / "lake", root / "landing")
@@ -181,7 +181,7 @@ def test_a_rewritten_end_of_the_events_is_located(home):
     (row,) = rows(home.entry(3))
     forged = {**json.loads(row), "reason": "another reason"}
     forged = {key: forged[key] for key in forged if key not in {"number", "previous"}}
-    last = Link(3, digest_of(rows(home.entry(2))[1].rstrip(b"\n")))
+    last = ChainLink(3, digest_of(rows(home.entry(2))[1].rstrip(b"\n")))
     home.entry(3).write_bytes(make_line(last, forged) + b"\n")
     problem = home.problem()
     assert (problem.file, problem.line) == ("audit/000003.jsonl", 1)
@@ -226,7 +226,7 @@ def test_a_replaced_access_log_is_detected(home):
 def test_deleted_days_and_logs_of_other_homes_are_noted(tmp_path):
     for day in (1, 2, 3):
         home = Home(tmp_path)
-        home.uses = AuditLog(tmp_path / "audit", home.uses.who,
+        home.uses = AccessLog(tmp_path / "audit", home.uses.who,
                              lambda day=day: datetime(2026, 5, day, tzinfo=UTC))  # fmt: skip
         home.lake = open_lake(
             tmp_path / "lake", tmp_path / "landing", usage=LakeUsage(audit=home.uses)
@@ -371,7 +371,7 @@ def test_a_policy_that_did_not_change_writes_nothing_and_lists_nothing(tmp_path)
         home.record(str(number))
     recorder = Recorder(tmp_path / "lake")
     lake = open_lake(tmp_path / "lake", tmp_path / "landing")
-    lake = replace(lake, store=AuditedStore(recorder, home.uses))
+    lake = replace(lake, store=AccessLoggedStore(recorder, home.uses))
     recording.record_policy(policy(), lake, used_for="x", now=NOON)
     recorder.requests.clear()
     recording.record_policy(policy(), lake, used_for="x", now=NOON)
@@ -386,7 +386,7 @@ def test_a_policy_that_did_not_change_writes_nothing_and_lists_nothing(tmp_path)
 
 
 def test_in_s3_an_event_takes_four_requests_at_any_number_of_events(tmp_path, s3_bucket):
-    client, uses = s3_client(), AuditLog(tmp_path / "audit", lambda: {"author": "ada"})
+    client, uses = s3_client(), AccessLog(tmp_path / "audit", lambda: {"author": "ada"})
     folders = (f"s3://{s3_bucket}/lake", tmp_path / "landing")
     lake = open_lake(*folders, cache=tmp_path / "cache", client=client, usage=LakeUsage(audit=uses))
     for number in range(5):
@@ -487,7 +487,7 @@ def test_events_and_reads_are_found_by_time_action_and_author(home):
     home.lake.store.create(f"lineage/human_labels/{ONE}/{digest}.json", b"{}")
     bob.lake.store.get(f"inputs/{digest}.parquet")
     bob.lake.store.get(f"lineage/human_labels/{ONE}/{digest}.json")
-    bob.lake.store.arrow_place()
+    bob.lake.store.arrow_filesystem()
     found = read_reads(home.unlogged, home.uses, LogFilter())
     assert [(line["author"], line["action"], line["key"]) for line in found.lines] == [
         ("ada", "get", "tables/human_labels/round-0001.parquet"),

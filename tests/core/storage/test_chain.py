@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from annotation_platform.storage.chain import (
-    Link,
+    ChainLink,
     check_chain,
     digest_of,
     json_object,
@@ -20,10 +20,10 @@ TEXTS = ["one", "zwei é", 'with "quotes" and \\', "line\nend", "\udc80 no text"
 
 
 def chained(texts, last=None):
-    last, lines = last or Link(), []
+    last, lines = last or ChainLink(), []
     for text in texts:
         line = make_line(last, {"text": text})
-        last = Link(last.number + 1, digest_of(line))
+        last = ChainLink(last.number + 1, digest_of(line))
         lines.append(line)
     return lines
 
@@ -90,7 +90,7 @@ def test_lines_taken_out_moved_and_repeated_are_named(order, row, says):
 def test_an_added_line_is_named_even_if_it_fits_on_the_one_before(row, number):
     lines = chained(TEXTS)
     before = last_link(reversed(lines[: row - 1]))
-    added = make_line(before if number is None else Link(number - 1, "0" * 64), {"text": "x"})
+    added = make_line(before if number is None else ChainLink(number - 1, "0" * 64), {"text": "x"})
     problem = check([*lines[: row - 1], added, *lines[row - 1 :]]).problem
     assert problem.line == row
     assert "added" in problem.what

@@ -3,7 +3,7 @@
 import pytest
 
 from annotation_platform.errors import DataError
-from annotation_platform.storage.audited import AuditedStore, AuditLog
+from annotation_platform.storage.audited import AccessLog, AccessLoggedStore
 from annotation_platform.storage.mounted import MountedStore
 from annotation_platform.storage.objects import LocalObjectStore
 from annotation_platform.storage.s3 import Bucket, S3ObjectStore
@@ -15,7 +15,7 @@ def store(request, tmp_path):
     if request.param == "a folder":
         return folder
     if request.param == "with an audit log":
-        return AuditedStore(folder, AuditLog(tmp_path / "audit", dict))
+        return AccessLoggedStore(folder, AccessLog(tmp_path / "audit", dict))
     bucket = request.getfixturevalue("s3_bucket")
     s3 = S3ObjectStore(Bucket(f"s3://{bucket}/lake"), tmp_path / "cache")
     return s3 if request.param == "S3" else MountedStore(s3, "shown", folder)

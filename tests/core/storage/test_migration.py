@@ -59,7 +59,7 @@ def test_a_lake_is_migrated_once_and_its_tables_keep_their_digests(tmp_path):
     # What lineage knows is still there: to keep the tables again finds the bytes of before.
     tables.lineage.keep_tables(noted)
     for round_id, digest in digests.items():
-        assert Lineage(store).kept(digest) == before[table_key("splits", round_id)]
+        assert Lineage(store).load(digest) == before[table_key("splits", round_id)]
     assert tables.lineage.read("splits", ROUNDS[0], digests[ROUNDS[0]]) == TableInputs({})
     after = contents(store)
     assert migrate(store) == []
