@@ -45,7 +45,7 @@ from annotation_platform.models.detection.weight_files import build_from, read_w
 from annotation_platform.models.embedder import ModelEmbedder
 from annotation_platform.models.evaluation.evaluation import evaluate
 from annotation_platform.models.fitting import TrainingOptions
-from annotation_platform.models.network_inputs import Example
+from annotation_platform.models.network_inputs import TrainingExample
 from annotation_platform.policy import SelectionPolicy, TrainingPolicy
 from annotation_platform.schema.dataset import IMAGE_COLUMNS, LABEL_COLUMNS, Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS, as_boxes
@@ -231,7 +231,7 @@ class Learner:
             own = rows.get(image_id, nothing)
             boxes = as_boxes(own[BOX_COLUMNS])
             path = self.world.paths[image_id]
-            examples.append(Example(image_id, path, boxes, own["class_name"].tolist()))
+            examples.append(TrainingExample(image_id, path, boxes, own["class_name"].tolist()))
         trained = train_detector(
             examples,
             class_names=self.world.truth.ontology.names,

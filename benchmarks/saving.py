@@ -32,7 +32,7 @@ from annotation_platform.models.detection.profiles import ProfiledDetector
 from annotation_platform.models.detection.training import train_detector
 from annotation_platform.models.evaluation.evaluation import evaluate
 from annotation_platform.models.fitting import TrainingOptions
-from annotation_platform.models.network_inputs import Example
+from annotation_platform.models.network_inputs import TrainingExample
 from annotation_platform.policy import LabelingPolicy, ProfilePolicy, TrainingPolicy
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS, as_boxes, iou_matrix
@@ -70,7 +70,9 @@ class World:
         for each in images:
             rows = self.boxes([each])
             edges = as_boxes(rows[BOX_COLUMNS].to_numpy(dtype=float))
-            examples.append(Example(each, self.paths[each], edges, tuple(rows["class_name"])))
+            examples.append(
+                TrainingExample(each, self.paths[each], edges, tuple(rows["class_name"]))
+            )
         trained = train_detector(
             examples,
             class_names=self.truth.ontology.names,

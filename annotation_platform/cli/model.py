@@ -91,8 +91,8 @@ def list_models(as_json: AsJson = False) -> None:
 
 
 @dataclass(frozen=True)
-class Detections:
-    """Detections in files."""
+class DetectionOptions:
+    """DetectionOptions in files."""
 
     truth: Annotated[Path | None, typer.Option(help="COCO ground truth, JSON.")] = None
     predictions: Annotated[Path | None, typer.Option(help="COCO results, JSON.")] = None
@@ -105,7 +105,7 @@ class Detections:
 
 
 @dataclass(frozen=True)
-class Detector:
+class DetectorOptions:
     """A detector and the version whose test split it is evaluated on."""
 
     data: Annotated[
@@ -119,7 +119,9 @@ class Detector:
 
 @app.command()
 @with_option_groups
-def evaluate(detections: Detections, detector: Detector, as_json: AsJson = False) -> None:
+def evaluate(
+    detections: DetectionOptions, detector: DetectorOptions, as_json: AsJson = False
+) -> None:
     """Evaluate detections: COCO's AP and AR, overall and per class, with intervals.
 
     Either two files, --truth and --predictions; or a detector on the test split of a checked-out

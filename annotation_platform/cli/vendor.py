@@ -68,7 +68,7 @@ def vendor_export(
 
 
 @dataclass(frozen=True)
-class Returned:
+class ReturnOptions:
     """The files that a vendor returned, and their format."""
 
     source: Annotated[
@@ -88,7 +88,7 @@ class Returned:
 @app.command("import")
 @with_option_groups
 def vendor_import(
-    returned: Returned,
+    returned: ReturnOptions,
     path: Annotated[
         Path | None,
         typer.Argument(

@@ -14,7 +14,7 @@ from annotation_platform.errors import DataError
 
 
 @dataclass(frozen=True)
-class Event:
+class ImageEvent:
     """One step of an image: its new state, and the cause.
 
     Attributes:
@@ -86,7 +86,7 @@ _BEGINNING = datetime.min.replace(tzinfo=UTC)
 _SLACK = {"exported": timedelta(seconds=1)}
 
 
-def in_order(events: Iterable[Event]) -> list[Event]:
+def in_order(events: Iterable[ImageEvent]) -> list[ImageEvent]:
     """Return the events of one image in the order in which they must have happened.
 
     Events are sorted by time. An event without a time is placed as early as the events of its
@@ -94,7 +94,7 @@ def in_order(events: Iterable[Event]) -> list[Event]:
     follow from it; an arrival at the beginning, by round. An annotation is never placed before
     the round's first request, whatever its time. The order of ``events`` does not matter.
     """
-    of_round: dict[str, list[Event]] = defaultdict(list)
+    of_round: dict[str, list[ImageEvent]] = defaultdict(list)
     for event in events:
         of_round[event.round_id].append(event)
     times = [pair for each in of_round.values() for pair in _times(each)]
@@ -102,7 +102,7 @@ def in_order(events: Iterable[Event]) -> list[Event]:
     return [event for event, _ in times]
 
 
-def require_legal(image_id: str, events: Sequence[Event]) -> None:
+def require_legal(image_id: str, events: Sequence[ImageEvent]) -> None:
     """Raise a DataError that names the first event of an image that may not follow its state.
 
     Args:
@@ -133,7 +133,7 @@ def require_legal(image_id: str, events: Sequence[Event]) -> None:
             of_round[event.round_id] = otherwise[event.round_id] if is_back else event.state
 
 
-def _complaint(image_id: str, current: str, event: Event) -> str:
+def _complaint(image_id: str, current: str, event: ImageEvent) -> str:
     following = ", ".join(sorted(LEGAL[current]))
     when = f" at {event.at.isoformat(timespec='seconds')}" if event.at else ""
     return (
@@ -143,11 +143,11 @@ def _complaint(image_id: str, current: str, event: Event) -> str:
     )
 
 
-def _times(events: Sequence[Event]) -> list[tuple[Event, datetime]]:
+def _times(events: Sequence[ImageEvent]) -> list[tuple[ImageEvent, datetime]]:
     """Return the events of one round, each with the time that it is sorted by."""
     queued = [each.at for each in events if each.state == "queued" and each.at is not None]
     first = min(queued, default=_BEGINNING)
-    placed: list[tuple[Event, datetime]] = []
+    placed: list[tuple[ImageEvent, datetime]] = []
     for event in sorted(events, key=lambda each: _COURSE.index(each.state)):
         at = _end(event)
         if at is None:
@@ -156,13 +156,13 @@ def _times(events: Sequence[Event]) -> list[tuple[Event, datetime]]:
     return placed
 
 
-def _end(event: Event) -> datetime | None:
+def _end(event: ImageEvent) -> datetime | None:
     """Return the latest time that an event's recorded time can mean."""
     return event.at and event.at + _SLACK.get(event.state, timedelta())
 
 
 def _earliest(
-    event: Event, events: Sequence[Event], placed: Sequence[tuple[Event, datetime]]
+    event: ImageEvent, events: Sequence[ImageEvent], placed: Sequence[tuple[ImageEvent, datetime]]
 ) -> datetime:
     """Return the earliest possible time of an event without a time."""
     earlier = [(each, at) for each, at in placed if each.state != event.state]
@@ -177,6 +177,6 @@ def _earliest(
     return min([max(below, default=_BEGINNING), *followed])
 
 
-def _key(event: Event, at: datetime) -> tuple[datetime, str, int, datetime, str, str]:
+def _key(event: ImageEvent, at: datetime) -> tuple[datetime, str, int, datetime, str, str]:
     rank = _COURSE.index(event.state)
     return at, event.round_id, rank, event.at or _BEGINNING, event.by, event.detail

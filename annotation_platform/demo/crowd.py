@@ -29,7 +29,7 @@ _REVIEW_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
-class OpenAssignment:
+class AssignedImage:
     """An assignment that waits for its annotator, with the pre-annotations that they see."""
 
     backend_task: str
@@ -38,7 +38,7 @@ class OpenAssignment:
 
 
 @dataclass(frozen=True)
-class LabelledObjects:
+class SimulatedSubmission:
     """One annotator's labels for an image of ``width`` by ``height`` pixels, and a decision.
 
     ``decision`` is ``accept`` for a reviewer of disputed labels, and empty otherwise.
@@ -53,11 +53,11 @@ class LabelledObjects:
 class Seat(Protocol):
     """The labelling back end as one annotator reaches it."""
 
-    def open_places(self, round_id: str) -> list[OpenAssignment]:
+    def open_places(self, round_id: str) -> list[AssignedImage]:
         """Return the open assignments of this annotator in a round."""
 
     def submit(
-        self, assignment: OpenAssignment, annotation: LabelledObjects, seconds: float
+        self, assignment: AssignedImage, annotation: SimulatedSubmission, seconds: float
     ) -> None:
         """Submit the one annotation of an assignment."""
 
@@ -68,16 +68,16 @@ class SimulatedSeat:
     def __init__(self, labeling: SimulatedLabeling, name: str) -> None:
         self._labeling, self._name = labeling, name
 
-    def open_places(self, round_id: str) -> list[OpenAssignment]:
+    def open_places(self, round_id: str) -> list[AssignedImage]:
         """Return the open assignments of this annotator in a round."""
         return [
-            OpenAssignment(one.backend_task, one.image_id, one.pre_annotations)
+            AssignedImage(one.backend_task, one.image_id, one.pre_annotations)
             for one in self._labeling.open_places(self._name)
             if one.round_id == round_id
         ]
 
     def submit(
-        self, assignment: OpenAssignment, annotation: LabelledObjects, seconds: float
+        self, assignment: AssignedImage, annotation: SimulatedSubmission, seconds: float
     ) -> None:
         """Submit the annotation of an assignment."""
         decision = write_decision(annotation.decision) if annotation.decision else []
@@ -91,7 +91,7 @@ class LabelStudioSeat:
     def __init__(self, url: str, token: str, name: str) -> None:
         self._http, self._name = LabelStudioHttp(url, token), name
 
-    def open_places(self, round_id: str) -> list[OpenAssignment]:
+    def open_places(self, round_id: str) -> list[AssignedImage]:
         """Return the open assignments of this annotator in a round."""
         projects = self._http.pages("/api/projects/", title=round_id, include="id,title")
         project = next(item["id"] for item in projects if item["title"] == round_id)
@@ -99,7 +99,7 @@ class LabelStudioSeat:
         shown = self._http.get("/api/predictions/", project=project)
         proposed = {prediction["task"]: prediction["result"] for prediction in shown}
         return [
-            OpenAssignment(
+            AssignedImage(
                 str(task["id"]),
                 task["data"]["image_id"],
                 Payload(LABEL_STUDIO, proposed.get(task["id"], [])),
@@ -109,7 +109,7 @@ class LabelStudioSeat:
         ]
 
     def submit(
-        self, assignment: OpenAssignment, annotation: LabelledObjects, seconds: float
+        self, assignment: AssignedImage, annotation: SimulatedSubmission, seconds: float
     ) -> None:
         """Submit the annotation of an assignment."""
         decision = [
@@ -165,7 +165,7 @@ def annotation_round(
                 rng=annotation_rng(person, assignment.image_id, seed=seed),
                 pre_annotations=shown.labels,
             )
-            annotation = LabelledObjects(simulated.labels, width, height)
+            annotation = SimulatedSubmission(simulated.labels, width, height)
             seats[person.name].submit(assignment, annotation, simulated.lead_time_seconds)
             progress()
         return len(assignments)
@@ -190,7 +190,7 @@ def review(round_id: str, seat: Seat, truth: Dataset, *, progress: Callable[[], 
         true_boxes = boxes.get(one.image_id, truth.labels.head(0))
         rows = true_boxes[["class_name", *BOX_COLUMNS]].itertuples(index=False)
         drawn = [Label.box(*row) for row in rows]
-        decided = LabelledObjects(drawn, *sizes[one.image_id], "accept")
+        decided = SimulatedSubmission(drawn, *sizes[one.image_id], "accept")
         seat.submit(one, decided, _REVIEW_SECONDS)
         progress()
     return len(assignments)

@@ -27,7 +27,7 @@ class TrainingInputs:
         return self.training_set[self.training_set[TrainingSet.split] == name]
 
 
-class Decision(Protocol):
+class PromotionDecision(Protocol):
     """Whether a model is promoted, and why."""
 
     @property
@@ -40,8 +40,8 @@ class Decision(Protocol):
 
 
 Tested = TypeVar("Tested")
-DecidedT = TypeVar("DecidedT", bound=Decision)
-DecidedT_co = TypeVar("DecidedT_co", bound=Decision, covariant=True)
+DecidedT = TypeVar("DecidedT", bound=PromotionDecision)
+DecidedT_co = TypeVar("DecidedT_co", bound=PromotionDecision, covariant=True)
 
 
 class ModelKind(Protocol[Tested, DecidedT_co]):

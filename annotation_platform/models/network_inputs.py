@@ -24,7 +24,7 @@ _VISIBLE_SHARE = 0.3
 
 
 @dataclass(frozen=True)
-class Example:
+class TrainingExample:
     """One training image: its file, and its boxes in absolute pixels.
 
     With a ``window``, ``x1 y1 x2 y2`` in whole pixels, only that part of the image is used; the
@@ -67,7 +67,7 @@ class SampleCache:
     at each access. A box without an area in its image is left out.
     """
 
-    examples: Sequence[Example]
+    examples: Sequence[TrainingExample]
     class_names: Sequence[str]
     side: int
     _cache: dict[int, Sample] = field(default_factory=dict)
@@ -82,7 +82,7 @@ class SampleCache:
             self._bytes += sample.pixels.nbytes
         return sample
 
-    def _load(self, example: Example) -> Sample:
+    def _load(self, example: TrainingExample) -> Sample:
         image = read_image(example.path)
         if example.window is not None:
             x1, y1, x2, y2 = example.window
@@ -96,8 +96,8 @@ class SampleCache:
 
 
 def tile_examples(
-    example: Example, *, width: int, height: int, side: int, overlap: float = 0.2
-) -> list[Example]:
+    example: TrainingExample, *, width: int, height: int, side: int, overlap: float = 0.2
+) -> list[TrainingExample]:
     """Return the tiles of a training image, as ``tile_windows`` cuts them.
 
     A box is in a tile, cropped to it, if at least 0.3 of its area is. Tiles without a box are
@@ -107,8 +107,8 @@ def tile_examples(
     if max(width, height) <= side:
         return []
     boxes = as_boxes(example.boxes)
-    with_boxes: list[Example] = []
-    empty: list[Example] = []
+    with_boxes: list[TrainingExample] = []
+    empty: list[TrainingExample] = []
     for window in tile_windows(width, height, side=side, overlap=overlap).tolist():
         x1, y1, x2, y2 = window
         inside = clip_boxes(boxes - np.tile([x1, y1], 2), width=x2 - x1, height=y2 - y1)

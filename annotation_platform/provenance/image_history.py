@@ -12,7 +12,7 @@ from datetime import datetime
 import pandas as pd
 
 from annotation_platform.curation.auto_accept import AUTO
-from annotation_platform.curation.history import Event, in_order
+from annotation_platform.curation.history import ImageEvent, in_order
 from annotation_platform.curation.imported import PEOPLE
 from annotation_platform.images.accepted import accepted_images
 from annotation_platform.ingestion.lake import LandingLake
@@ -70,7 +70,7 @@ class _Task:
 
 def image_history(
     image_id: str, lake: LandingLake, versions: Sequence[VersionedImage]
-) -> list[Event]:
+) -> list[ImageEvent]:
     """Return all events of an image, in order; their legality is not checked.
 
     Times are from the clocks that recorded them: the labelling server's for annotations, the
@@ -95,7 +95,7 @@ def image_history(
     return in_order(events)
 
 
-def _arrival(image_id: str, lake: LandingLake) -> Iterator[Event]:
+def _arrival(image_id: str, lake: LandingLake) -> Iterator[ImageEvent]:
     raw = lake.tables.read_all(RawImages)
     restored = {one.image_id: one for one in releases(lake.store)}
     for round_id in dict.fromkeys(raw.loc[raw[RawImages.image_id] == image_id, RawImages.round_id]):
@@ -108,14 +108,14 @@ def _arrival(image_id: str, lake: LandingLake) -> Iterator[Event]:
                 release = restored[image_id]
                 at = datetime.fromisoformat(release.released_at)
                 detail = f"Restored from quarantine: {release.reason}."
-                yield Event("landed", at, round_id, "", detail)
+                yield ImageEvent("landed", at, round_id, "", detail)
             elif lake.receipts.find(landed) == image_id:
                 detail = f"As {landed.key}, {landed.byte_size} bytes."
-                yield Event("landed", None, round_id, "", detail)
+                yield ImageEvent("landed", None, round_id, "", detail)
     yield from _outcomes(image_id, lake)
 
 
-def _outcomes(image_id: str, lake: Lake) -> Iterator[Event]:
+def _outcomes(image_id: str, lake: Lake) -> Iterator[ImageEvent]:
     cleaned = lake.tables.read_all(CleanedImages)
     columns = ["round_id", "outcome", "reason", "duplicate_of", "width", "height", "flags"]
     of_image = cleaned.loc[cleaned[CleanedImages.image_id] == image_id, columns]
@@ -124,18 +124,22 @@ def _outcomes(image_id: str, lake: Lake) -> Iterator[Event]:
     ):
         if outcome == "accepted":
             flagged = f"; flags: {flags}" if flags else ""
-            yield Event("clean", None, round_id, "", f"{width} × {height} pixels{flagged}.")
+            yield ImageEvent("clean", None, round_id, "", f"{width} × {height} pixels{flagged}.")
         elif outcome == "duplicate":
             original = "itself" if copy_of == image_id else f"{copy_of[:_SHORT]}"
-            yield Event("duplicate", None, round_id, "", f"Duplicate of {original} ({reason}).")
+            yield ImageEvent(
+                "duplicate", None, round_id, "", f"Duplicate of {original} ({reason})."
+            )
         else:
-            yield Event("quarantined", None, round_id, "", f"{reason}.")
+            yield ImageEvent("quarantined", None, round_id, "", f"{reason}.")
     imported = lake.tables.read_all(ImportedLabels)
     usable = imported[
         (imported[ImportedLabels.image_id] == image_id) & (imported[ImportedLabels.problem] == "")
     ]
     for (round_id, origin), rows in usable.groupby(["round_id", "origin"]):
-        yield Event("imported", None, str(round_id), "", f"{_labels(rows)} imported from {origin}.")
+        yield ImageEvent(
+            "imported", None, str(round_id), "", f"{_labels(rows)} imported from {origin}."
+        )
 
 
 def _read_task(round_id: str, image_id: str, lake: Lake) -> _Task:
@@ -156,7 +160,7 @@ def _batches(round_id: str, image_id: str, lake: Lake) -> list[_Batch]:
     return batches
 
 
-def _assignments(task: _Task, lake: Lake) -> Iterator[Event]:
+def _assignments(task: _Task, lake: Lake) -> Iterator[ImageEvent]:
     for batch in task.batches:
         known = " as a gold task" if batch.assignments[0].purpose == "gold" else ""
         assignees = [
@@ -165,10 +169,10 @@ def _assignments(task: _Task, lake: Lake) -> Iterator[Event]:
             for one in batch.assignments
         ]
         detail = f"Assigned{known}: assignment {', '.join(assignees)}."
-        yield Event("queued", batch.asked_at, task.round_id, "", detail)
+        yield ImageEvent("queued", batch.asked_at, task.round_id, "", detail)
 
 
-def _annotation_events(task: _Task, image_id: str, lake: Lake) -> Iterator[Event]:
+def _annotation_events(task: _Task, image_id: str, lake: Lake) -> Iterator[ImageEvent]:
     last = task.decisions[-1] if task.decisions else None
     entries = last.entries if last is not None and last.action == "closed" else None
     rules = Rules(qualified=Skills(lake.store).had, entries=entries)
@@ -189,10 +193,10 @@ def _annotation_events(task: _Task, image_id: str, lake: Lake) -> Iterator[Event
             )
             now = status if number == len(states) else "edited later"
             detail = f"Assignment {submission.assignment}{of}: {content}; {now}."
-            yield Event("answered", submission.updated_at, task.round_id, by, detail)
+            yield ImageEvent("answered", submission.updated_at, task.round_id, by, detail)
 
 
-def _endings(task: _Task, image_id: str, lake: Lake) -> Iterator[Event]:
+def _endings(task: _Task, image_id: str, lake: Lake) -> Iterator[ImageEvent]:
     """Yield the effects of decisions about the round on an image."""
     is_out = False
     for decision in task.decisions:
@@ -200,7 +204,7 @@ def _endings(task: _Task, image_id: str, lake: Lake) -> Iterator[Event]:
         if decision.action == "reopened":
             if is_out:
                 detail = f"The round was re-opened: {decision.reason}."
-                yield Event("reopened", decision.at, task.round_id, by, detail)
+                yield ImageEvent("reopened", decision.at, task.round_id, by, detail)
             is_out = False
             continue
         count = _count_then(task, image_id, lake, decision)
@@ -211,10 +215,12 @@ def _endings(task: _Task, image_id: str, lake: Lake) -> Iterator[Event]:
         state = "left" if decision.action == "closed" else "cancelled"
         filled = f"{len(count.counted)} of {len(count.assignments)} assignments annotated"
         detail = f"The round was {decision.action} with {filled}: {decision.reason}."
-        yield Event(state, decision.at, task.round_id, by, detail)
+        yield ImageEvent(state, decision.at, task.round_id, by, detail)
 
 
-def _accepted(round_id: str, image_id: str, lake: Lake, *, is_published: bool) -> Iterator[Event]:
+def _accepted(
+    round_id: str, image_id: str, lake: Lake, *, is_published: bool
+) -> Iterator[ImageEvent]:
     """Yield that predictions became the labels without an annotator.
 
     The table holds the labels that the present certificate accepts. Labels that an earlier
@@ -233,10 +239,12 @@ def _accepted(round_id: str, image_id: str, lake: Lake, *, is_published: bool) -
             f"{1 - overall['delta']:.0%})."
         )
     asked_at = AssignmentPlan(lake.store, round_id).read().asked_at
-    yield Event("accepted", None, round_id, "", detail, not_before=asked_at)
+    yield ImageEvent("accepted", None, round_id, "", detail, not_before=asked_at)
 
 
-def _resolved(task: _Task, image_id: str, lake: Lake, *, is_published: bool) -> Iterator[Event]:
+def _resolved(
+    task: _Task, image_id: str, lake: Lake, *, is_published: bool
+) -> Iterator[ImageEvent]:
     """Yield that the annotations became one set of labels.
 
     The table holds the present labels only. Labels of a round that was cancelled or merged again
@@ -252,13 +260,13 @@ def _resolved(task: _Task, image_id: str, lake: Lake, *, is_published: bool) -> 
         detail = (
             f"{_labels(rows)} from {annotations} annotation{'s' * (annotations != 1)}; {dispute}."
         )
-        yield Event("consensus", None, task.round_id, "", detail)
+        yield ImageEvent("consensus", None, task.round_id, "", detail)
     elif is_published and any(not each.submission.skipped for each in task.revisions):
         detail = "A version holds these labels; the round no longer has labels of the image."
-        yield Event("consensus", None, task.round_id, "", detail)
+        yield ImageEvent("consensus", None, task.round_id, "", detail)
 
 
-def _reviews(round_id: str, image_id: str, lake: Lake) -> Iterator[Event]:
+def _reviews(round_id: str, image_id: str, lake: Lake) -> Iterator[ImageEvent]:
     task = _read_task(review_round(round_id), image_id, lake)
     if not task.batches:
         return
@@ -269,7 +277,7 @@ def _reviews(round_id: str, image_id: str, lake: Lake) -> Iterator[Event]:
         reviewer = (
             _pseudonym(assignee, lake) if assignee else "any reviewer who did not annotate it"
         )
-        yield Event("in review", batch.asked_at, round_id, "", f"Assigned to {reviewer}{why}.")
+        yield ImageEvent("in review", batch.asked_at, round_id, "", f"Assigned to {reviewer}{why}.")
     barred = {
         revision.submission.author.lower()
         for revision in AnnotationsLedger(lake.store).read(round_id)
@@ -284,7 +292,7 @@ def _reviews(round_id: str, image_id: str, lake: Lake) -> Iterator[Event]:
     reviewed = _rows(lake, "reviewed_labels", round_id, image_id)
     if len(reviewed) and reviewed[ReviewedLabels.decision].iloc[0] == "undisputed":
         detail = "No longer in dispute, since the annotations were merged again."
-        yield Event("reviewed", None, round_id, "", detail)
+        yield ImageEvent("reviewed", None, round_id, "", detail)
 
 
 def _review_events(
@@ -294,7 +302,7 @@ def _review_events(
     annotation: Annotation,
     by: str,
     lake: Lake,
-) -> Iterator[Event]:
+) -> Iterator[ImageEvent]:
     """Yield the events of one reviewer's annotation, state by state.
 
     A state without a decision is an ordinary annotation, unless it withdraws a decision.
@@ -305,18 +313,20 @@ def _review_events(
         review = _read(round_id, image_id, revision, lake)
         if annotation.state not in ("counted", "skipped"):
             detail = f"A decision that is not counted, {annotation.state}: {annotation.detail}."
-            yield Event("answered", at, round_id, by, detail)
+            yield ImageEvent("answered", at, round_id, by, detail)
         elif review is not None and not revision.submission.skipped:
             is_decided = True
-            yield Event("reviewed", at, round_id, by, _decided(review))
+            yield ImageEvent("reviewed", at, round_id, by, _decided(review))
         elif is_decided:
             is_decided = False
-            yield Event("in review", at, round_id, by, "The decision was withdrawn.")
+            yield ImageEvent("in review", at, round_id, by, "The decision was withdrawn.")
         else:
-            yield Event("answered", at, round_id, by, "Opened by a reviewer without a decision.")
+            yield ImageEvent(
+                "answered", at, round_id, by, "Opened by a reviewer without a decision."
+            )
 
 
-def _exports(versions: Iterable[VersionedImage]) -> Iterator[Event]:
+def _exports(versions: Iterable[VersionedImage]) -> Iterator[ImageEvent]:
     for held in versions:
         imported = f"imported ({held.origin})"
         source = {PEOPLE: "by annotators", AUTO: "accepted automatically"}.get(
@@ -324,7 +334,7 @@ def _exports(versions: Iterable[VersionedImage]) -> Iterator[Event]:
         )
         number = f"{held.labels} label{'s' * (held.labels != 1)}"
         detail = f"In version {held.version}, split {held.split}: {number} {source}."
-        yield Event("exported", held.published_at, held.round_id, "", detail)
+        yield ImageEvent("exported", held.published_at, held.round_id, "", detail)
 
 
 def _count_then(task: _Task, image_id: str, lake: Lake, decision: Decision) -> Count:

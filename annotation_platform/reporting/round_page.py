@@ -60,7 +60,7 @@ class Panel:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class AnnotationComparison:
     """Several versions of one image side by side, with sentences about it."""
 
     image_id: str
@@ -125,7 +125,7 @@ def render_round(lake: Lake, round_id: str, policy: Policy) -> str:
 
 def _changes(
     lake: Lake, round_id: str, policy: Policy, ontology: Ontology, images: _Images
-) -> list[Comparison]:
+) -> list[AnnotationComparison]:
     """Return images before and after annotation; those with the most changes come first."""
     reviewed = lake.tables.read_rounds(ReviewedLabels, [round_id])
     after = publishable(reviewed)
@@ -142,7 +142,7 @@ def _changes(
     chosen = both.sort_values("change", ascending=False, kind="stable").head(_CHANGES).index
     before = "predictions" if len(predicted) else "as landed"
     return [
-        Comparison(
+        AnnotationComparison(
             str(image_id),
             [
                 images.panel(before, str(image_id), predicted),
@@ -155,7 +155,7 @@ def _changes(
 
 def _disputes(
     lake: Lake, round_id: str, labels: Frame[HumanLabels], images: _Images
-) -> list[Comparison]:
+) -> list[AnnotationComparison]:
     """Return the images with most conflicts: the labels of each annotator and the consensus."""
     conflicts = open_conflicts(lake.tables, round_id)
     resolved = lake.tables.read_rounds(ConsensusLabels, [round_id])
@@ -177,7 +177,7 @@ def _disputes(
         if len(sentences) > _SENTENCES:
             more = len(sentences) - _SENTENCES
             sentences = [*sentences[:_SENTENCES], f"and {more} more"]
-        comparisons.append(Comparison(str(image_id), panels, sentences))
+        comparisons.append(AnnotationComparison(str(image_id), panels, sentences))
     return comparisons
 
 

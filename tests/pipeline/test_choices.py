@@ -9,7 +9,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from annotation_platform.demo.crowd import LabelledObjects, SimulatedSeat
+from annotation_platform.demo.crowd import SimulatedSeat, SimulatedSubmission
 from annotation_platform.demo.material import Material
 from annotation_platform.labeling.annotations import Canvas
 from annotation_platform.labeling.backends.registry import decode
@@ -87,7 +87,7 @@ def play(platform, harbour, batch, round_id, *, wrong=()):
             labels = harbour.labels(place.image_id)
             if place.image_id in wrong:
                 labels[0] = Label.choice("day" if labels[0].class_name == "night" else "night")
-            seat.submit(place, LabelledObjects(labels, WIDTH, HEIGHT), 5.0)
+            seat.submit(place, SimulatedSubmission(labels, WIDTH, HEIGHT), 5.0)
             read = decode(place.pre_annotations, Canvas(WIDTH, HEIGHT, harbour.ontology))
             assert not read.problems
             chosen = [label.class_name for label in read.labels if label.shape == "choice"]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Subject:
+class SubjectOptions:
     """The subject of an erasure: exactly one of these."""
 
     image: Annotated[
@@ -41,7 +41,7 @@ class Subject:
 
 @with_option_groups
 def erase(
-    subject: Subject,
+    subject: SubjectOptions,
     where: Registry,
     reason: Annotated[
         str, typer.Option(help="Reason; it is stored, so it must not contain personal data.")
@@ -92,7 +92,7 @@ def erase(
 
 
 def _begin(
-    subject: Subject, locations: "Locations", policy: "Policy", *, reason: str, dry_run: bool
+    subject: SubjectOptions, locations: "Locations", policy: "Policy", *, reason: str, dry_run: bool
 ) -> "Erased":
     """Return the effects of an erasure, and unless it is a dry run, record that it begins."""
     from annotation_platform.actor import system_user

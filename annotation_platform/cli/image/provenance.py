@@ -26,7 +26,7 @@ from annotation_platform.cli.registries import (
 from annotation_platform.errors import DataError
 
 if TYPE_CHECKING:
-    from annotation_platform.curation.history import Event
+    from annotation_platform.curation.history import ImageEvent
     from annotation_platform.provenance.annotated_image import LabelProvenance
     from annotation_platform.provenance.explain import ImageProvenance
 
@@ -156,7 +156,7 @@ def history(image: ImageId, as_json: AsJson = False) -> None:
     require_legal(image_id, events)
 
 
-def _timeline(image_id: str, events: "Sequence[Event]") -> Table:
+def _timeline(image_id: str, events: "Sequence[ImageEvent]") -> Table:
     table = Table(title=image_id, title_justify="left")
     for name in ("state", "at", "round"):
         table.add_column(name, no_wrap=True)

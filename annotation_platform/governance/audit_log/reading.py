@@ -37,20 +37,20 @@ class LogFilter:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundEvents:
     """Lines of a log, the newest last, and the locations of unreadable lines."""
 
     lines: list[dict[str, Any]]
     unreadable: list[str]
 
 
-def read_events(lake: Lake, log_filter: LogFilter) -> Found:
+def read_events(lake: Lake, log_filter: LogFilter) -> FoundEvents:
     """Return the events of a lake; an unknown author is a DataError."""
     lines = [line for _, entry in EventLog(lake.store).read() for line in entry or ()]
     return _choose(lines, log_filter)
 
 
-def read_reads(lake: Lake, log: AccessLog, log_filter: LogFilter) -> Found:
+def read_reads(lake: Lake, log: AccessLog, log_filter: LogFilter) -> FoundEvents:
     """Return the reads of annotations from this home: of the ledger, tables or kept copies.
 
     A query may have read any table, so every query counts. Lines of earlier releases have no
@@ -79,7 +79,7 @@ def parse_moment(text: str) -> datetime:
 
 def _choose(
     lines: Iterable[Line], log_filter: LogFilter, *, copies: Collection[str] | None = None
-) -> Found:
+) -> FoundEvents:
     """Return the lines that match a filter; with ``copies``, only reads of annotations."""
     chosen: list[dict[str, Any]] = []
     unreadable, authors = [], set()
@@ -97,7 +97,7 @@ def _choose(
     if log_filter.author and log_filter.author not in authors:
         there = ", ".join(sorted(authors - {""})) or "none"
         raise DataError(f"{log_filter.author!r} is not an author in this log. Authors: {there}.")
-    return Found(chosen, unreadable)
+    return FoundEvents(chosen, unreadable)
 
 
 def _moment_of(content: dict[str, Any]) -> datetime | None:

@@ -19,7 +19,7 @@ from annotation_platform.governance.erasure.lake_pass import (
 )
 from annotation_platform.governance.erasure.locations import Locations
 from annotation_platform.governance.erasure.person import FoundPerson, anonymous_names, find_person
-from annotation_platform.governance.erasure.plan import Plan, as_arrival, read_plan
+from annotation_platform.governance.erasure.plan import ErasurePlan, as_arrival, read_plan
 from annotation_platform.governance.erasure.record import PLAN, Erasures
 from annotation_platform.governance.erasure.rewriting import Rewriting
 from annotation_platform.governance.erasure.scan import Scanned, scan
@@ -186,7 +186,7 @@ def _plan(
     reason: str,
     by: str,
     bits: int,
-) -> Plan:
+) -> ErasurePlan:
     store = locations.lake.store
     if not reason.strip():
         raise DataError(f"{asked}: an erasure needs a reason: --reason TEXT")
@@ -200,7 +200,7 @@ def _plan(
             "Another erasure is unfinished. Run `annotation-platform image erase --finish`."
         )
     erasures = Erasures(store)
-    return Plan(
+    return ErasurePlan(
         asked=asked,
         reason=reason.strip(),
         by=by,
@@ -301,7 +301,7 @@ def finish(locations: Locations, *, progress_of: StepProgress) -> Erased | None:
     return result
 
 
-def _restarted(plan: Plan) -> Plan:
+def _restarted(plan: ErasurePlan) -> ErasurePlan:
     """Return the plan with every step to do; its other contents stay."""
     return replace(plan, done=())
 

@@ -19,7 +19,7 @@ _COUNTS_OF_0_1 = {"answers": "annotations"}
 
 
 @dataclass(frozen=True)
-class Plan:
+class ErasurePlan:
     """One erasure in progress.
 
     Attributes:
@@ -67,7 +67,7 @@ class Plan:
         landed = frozenset((key, stamp) for key, stamp, _ in self.landed)
         return Rewriting(frozenset(self.images), landed, dict(self.tokens), self.words)
 
-    def with_done(self, step: str, **counts: int) -> "Plan":
+    def with_done(self, step: str, **counts: int) -> "ErasurePlan":
         """Return the plan after a step."""
         return replace(self, done=(*self.done, step), counts=self.counts | counts)
 
@@ -83,7 +83,7 @@ class Plan:
         store.purge(PLAN)
 
 
-def read_plan(store: ObjectStore) -> Plan | None:
+def read_plan(store: ObjectStore) -> ErasurePlan | None:
     """Return the erasure in progress; None if there is none."""
     if not store.exists(PLAN):
         return None
@@ -110,10 +110,10 @@ def read_plan(store: ObjectStore) -> Plan | None:
             folders=reissue["folders"],
             objects=tuple((url, name) for url, name in reissue["objects"]),
         )
-    return Plan(**content)
+    return ErasurePlan(**content)
 
 
 def as_arrival(landed: tuple[str, str, str]) -> Arrival:
-    """Return the arrival with this name, change stamp and sidecar, as in ``Plan.landed``."""
+    """Return the arrival with this name, change stamp and sidecar, as in ``ErasurePlan.landed``."""
     key, stamp, sidecar = landed
     return Arrival(key, stamp, 0, sidecar)

@@ -10,7 +10,7 @@ from pathlib import Path
 from annotation_platform.errors import AnnotationPlatformError
 from annotation_platform.governance.erasure.lake_pass import Progress, lake_keys
 from annotation_platform.governance.erasure.locations import Locations
-from annotation_platform.governance.erasure.plan import Plan
+from annotation_platform.governance.erasure.plan import ErasurePlan
 from annotation_platform.governance.erasure.similar_images import image_signatures, matching_rows
 from annotation_platform.schema.tables import CleanedImages
 from annotation_platform.storage.files import UNFINISHED
@@ -41,7 +41,7 @@ class _File:
     load: Callable[[], bytes]
 
 
-def scan(plan: Plan, locations: Locations, progress: Progress) -> Scanned:
+def scan(plan: ErasurePlan, locations: Locations, progress: Progress) -> Scanned:
     """Search every store for traces of an erasure.
 
     Bytes are compared by SHA-256, tables and texts are searched for ids and for digests that were
@@ -78,7 +78,7 @@ def scan(plan: Plan, locations: Locations, progress: Progress) -> Scanned:
     return Scanned(stores, tuple(left))
 
 
-def _remotes(plan: Plan, locations: Locations) -> set[str]:
+def _remotes(plan: ErasurePlan, locations: Locations) -> set[str]:
     """Return every remote with a version of one of the images, and the present one."""
     urls = {url for url, _ in plan.reissue.objects} if plan.reissue else set[str]()
     if locations.remote_url or list_versions(locations.registry):
@@ -86,7 +86,7 @@ def _remotes(plan: Plan, locations: Locations) -> set[str]:
     return urls
 
 
-def _stores(plan: Plan, locations: Locations) -> Iterator[tuple[str, Iterable[_File]]]:
+def _stores(plan: ErasurePlan, locations: Locations) -> Iterator[tuple[str, Iterable[_File]]]:
     store, landing = locations.lake.store, locations.lake.landing
     yield "lake", (_File(key, partial(store.get, key)) for key in lake_keys(store))
     left = (_File(str(path), path.read_bytes) for path in unfinished_files(store.url("x")))
@@ -140,7 +140,7 @@ def _files(folder: Path, *, leave_out: Iterable[Path] = ()) -> Iterator[_File]:
 
 
 def _found(
-    files: list[_File], plan: Plan, compared: Collection[str], progress: Progress
+    files: list[_File], plan: ErasurePlan, compared: Collection[str], progress: Progress
 ) -> Iterator[str]:
     """Yield a sentence for each file of a store with a trace.
 

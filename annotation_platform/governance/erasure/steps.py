@@ -16,7 +16,7 @@ from annotation_platform.governance.erasure.lake_pass import (
     rewrite_in_place,
 )
 from annotation_platform.governance.erasure.locations import Locations
-from annotation_platform.governance.erasure.plan import Plan, as_arrival
+from annotation_platform.governance.erasure.plan import ErasurePlan, as_arrival
 from annotation_platform.governance.erasure.record import Erasures
 from annotation_platform.governance.erasure.scan import unfinished_files
 from annotation_platform.ingestion.ingest import sidecar_receipt
@@ -36,18 +36,18 @@ from annotation_platform.versioning.remote import registry_lock
 from annotation_platform.versioning.store import image_source
 
 
-def _refuse(plan: Plan, locations: Locations, _progress: Progress) -> Plan:
+def _refuse(plan: ErasurePlan, locations: Locations, _progress: Progress) -> ErasurePlan:
     Erasures(locations.lake.store).add(plan.images, reason=plan.reason, by=plan.by, now=plan.at)
     return plan
 
 
-def _write_tables(plan: Plan, locations: Locations, progress: Progress) -> Plan:
+def _write_tables(plan: ErasurePlan, locations: Locations, progress: Progress) -> ErasurePlan:
     rewriting = plan.rewriting
     old = rewrite_by_content(locations.lake.store, rewriting, progress=progress)
     return replace(plan, tokens=rewriting.tokens, old=(*(plan.old or ()), *old))
 
 
-def _write_versions(plan: Plan, locations: Locations, progress: Progress) -> Plan:
+def _write_versions(plan: ErasurePlan, locations: Locations, progress: Progress) -> ErasurePlan:
     rewriting = plan.rewriting
     leaving = ErasedContent(
         images=rewriting.images,
@@ -86,13 +86,13 @@ def _folders(folders: Mapping[str, str]) -> dict[str, str]:
     return {old.removesuffix(".dir"): new.removesuffix(".dir") for old, new in folders.items()}
 
 
-def _move_references(plan: Plan, locations: Locations, _progress: Progress) -> Plan:
+def _move_references(plan: ErasurePlan, locations: Locations, _progress: Progress) -> ErasurePlan:
     assert plan.reissue is not None
     move_references(locations.registry, plan.reissue, remote_url=locations.remote_url)
     return plan
 
 
-def _clear_remote(plan: Plan, locations: Locations, progress: Progress) -> Plan:
+def _clear_remote(plan: ErasurePlan, locations: Locations, progress: Progress) -> ErasurePlan:
     assert plan.reissue is not None
     git, removed = locations.registry, 0
     with registry_lock(git.folder):
@@ -110,7 +110,7 @@ def _clear_remote(plan: Plan, locations: Locations, progress: Progress) -> Plan:
     return replace(plan, counts=plan.counts | {"remote": removed})
 
 
-def _clear_labeling(plan: Plan, locations: Locations, _progress: Progress) -> Plan:
+def _clear_labeling(plan: ErasurePlan, locations: Locations, _progress: Progress) -> ErasurePlan:
     tasks = locations.labeling.delete(frozenset(plan.images)) if plan.images else 0
     if plan.person:
         # Without the account, later annotations could not be attributed.
@@ -127,7 +127,7 @@ def _fetch_all(locations: Locations) -> None:
             fetch_annotations(each, locations.labeling, lake, now=datetime.now(UTC))
 
 
-def _clear_landing(plan: Plan, locations: Locations, _progress: Progress) -> Plan:
+def _clear_landing(plan: ErasurePlan, locations: Locations, _progress: Progress) -> ErasurePlan:
     digests, sizes = {*plan.images, *plan.sidecars}, set(plan.sizes)
     removed = locations.lake.landing.remove_content(
         lambda name, size: size in sizes or name.endswith(".json"),
@@ -136,7 +136,7 @@ def _clear_landing(plan: Plan, locations: Locations, _progress: Progress) -> Pla
     return replace(plan, counts=plan.counts | {"landed": removed})
 
 
-def _clear_lake(plan: Plan, locations: Locations, progress: Progress) -> Plan:
+def _clear_lake(plan: ErasurePlan, locations: Locations, progress: Progress) -> ErasurePlan:
     store, rewriting = locations.lake.store, plan.rewriting
     rewriting.entries = entries_after(store, rewriting)
     for path in unfinished_files(store.url("x")):
@@ -151,12 +151,12 @@ def _clear_lake(plan: Plan, locations: Locations, progress: Progress) -> Plan:
     return replace(plan, counts=plan.counts | {"lake": changed})
 
 
-def _clear_events(plan: Plan, locations: Locations, _progress: Progress) -> Plan:
+def _clear_events(plan: ErasurePlan, locations: Locations, _progress: Progress) -> ErasurePlan:
     cleared = locations.events(frozenset(plan.images)) if plan.images else 0
     return replace(plan, counts=plan.counts | {"events": cleared})
 
 
-STEPS: dict[str, Callable[[Plan, Locations, Progress], Plan]] = {
+STEPS: dict[str, Callable[[ErasurePlan, Locations, Progress], ErasurePlan]] = {
     "refusing it from now on": _refuse,
     "writing tables without it": _write_tables,
     "writing versions without it": _write_versions,

@@ -7,7 +7,7 @@ from pathlib import Path
 from annotation_platform.models.cards import ModelCard, policy_digest
 from annotation_platform.models.detection.training import TrainedDetector, train_detector
 from annotation_platform.models.fitting import TrainingOptions
-from annotation_platform.models.network_inputs import Augmentation, Example, tile_examples
+from annotation_platform.models.network_inputs import Augmentation, TrainingExample, tile_examples
 from annotation_platform.policy import TrainingPolicy
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS, as_boxes
@@ -74,7 +74,7 @@ def train_model(
 
 def examples_of(
     dataset: Dataset, paths: Mapping[str, Path], *, tile_side: int = 0
-) -> list[Example]:
+) -> list[TrainingExample]:
     """Return every image of ``dataset`` as an example, with or without boxes, by image id.
 
     An image larger than ``tile_side`` is followed by its tiles of that side; 0: whole images only.
@@ -86,7 +86,7 @@ def examples_of(
     for image_id, width, height in images.itertuples(index=False):
         rows = labels.get(image_id, nothing)
         boxes = as_boxes(rows[BOX_COLUMNS])
-        whole = Example(image_id, paths[image_id], boxes, rows["class_name"].tolist())
+        whole = TrainingExample(image_id, paths[image_id], boxes, rows["class_name"].tolist())
         examples.append(whole)
         if tile_side:
             examples += tile_examples(whole, width=width, height=height, side=tile_side)

@@ -25,9 +25,9 @@ from annotation_platform.models.fitting import (
 from annotation_platform.models.memory import MemoryLimit, enough_memory
 from annotation_platform.models.network_inputs import (
     Augmentation,
-    Example,
     Sample,
     SampleCache,
+    TrainingExample,
     augment,
 )
 from annotation_platform.policy import TrainingPolicy
@@ -59,7 +59,7 @@ class TrainedDetector:
 
 
 def train_detector(
-    examples: Sequence[Example],
+    examples: Sequence[TrainingExample],
     *,
     class_names: Sequence[str],
     policy: TrainingPolicy,
@@ -167,7 +167,9 @@ def _bfloat16_helps(device: str) -> bool:
 
 
 def _order(
-    examples: Sequence[Example], weights: Mapping[str, float] | None, rng: np.random.Generator
+    examples: Sequence[TrainingExample],
+    weights: Mapping[str, float] | None,
+    rng: np.random.Generator,
 ) -> Callable[[], list[int]]:
     """Return a function that gives the image numbers of the next pass, not yet shuffled.
 
@@ -248,7 +250,7 @@ def _first_network(
     return network, first.content.architecture, first.origin
 
 
-def _check(examples: Sequence[Example], class_names: Sequence[str]) -> None:
+def _check(examples: Sequence[TrainingExample], class_names: Sequence[str]) -> None:
     if not examples:
         raise NotReadyError("there is no image to train on. Label and release a round first.")
     known, boxes = set(class_names), 0

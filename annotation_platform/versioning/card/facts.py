@@ -70,7 +70,7 @@ class Histogram:
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceFacts:
     """Images of one source, licence and consent; empty where none is stated."""
 
     source: str
@@ -97,7 +97,7 @@ class FolderFacts:
     image_sizes: Histogram  # by the square root of the area
     common_sizes: tuple[tuple[int, int, int], ...]  # width, height, images; most frequent first
     agreement: Agreement
-    sources: tuple[Source, ...]  # the most frequent, at most MOST_SOURCES
+    sources: tuple[SourceFacts, ...]  # the most frequent, at most MOST_SOURCES
     other_sources: tuple[int, int]  # number of the other sources, and of their images
     stated: dict[str, int]  # images by kind of known metadata: source, licence, …
     rounds: dict[str, tuple[int, int]]  # round to images and boxes
@@ -344,7 +344,7 @@ def _common_sizes(images: pd.DataFrame) -> tuple[tuple[int, int, int], ...]:
     )
 
 
-def _sources(images: pd.DataFrame) -> tuple[tuple[Source, ...], tuple[int, int]]:
+def _sources(images: pd.DataFrame) -> tuple[tuple[SourceFacts, ...], tuple[int, int]]:
     names = [TrainingSet.source, TrainingSet.licence, TrainingSet.consent]
     found = [pd.factorize(images[name].fillna("")) for name in names]
     cells = np.zeros(len(images), np.int64)
@@ -354,7 +354,7 @@ def _sources(images: pd.DataFrame) -> tuple[tuple[Source, ...], tuple[int, int]]
     _, first, counts = np.unique(cells, return_index=True, return_counts=True)
     texts = [[str(values[code]) for code in codes[first].tolist()] for codes, values in found]
     rows = sorted(
-        (Source(*row) for row in zip(*texts, counts.tolist(), strict=True)),
+        (SourceFacts(*row) for row in zip(*texts, counts.tolist(), strict=True)),
         key=lambda row: (-row.images, row.source, row.licence, row.consent),
     )
     others = rows[MOST_SOURCES:]

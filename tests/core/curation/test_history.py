@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from annotation_platform.curation.history import LEGAL, STAYS, Event, in_order, require_legal
+from annotation_platform.curation.history import LEGAL, STAYS, ImageEvent, in_order, require_legal
 from annotation_platform.errors import DataError
 
 IMAGE = "ab" * 32
@@ -16,7 +16,7 @@ def events(*steps, round_id="round-0001"):
     """Events from ``state`` (no time known), or ``(state, minute)``."""
     pairs = [(step, None) if isinstance(step, str) else step for step in steps]
     return [
-        Event(state, None if minute is None else at(minute), round_id, "", f"{state} {minute}")
+        ImageEvent(state, None if minute is None else at(minute), round_id, "", f"{state} {minute}")
         for state, minute in pairs
     ]
 
@@ -183,7 +183,7 @@ def test_what_has_no_time_stands_as_early_as_what_it_rests_on_allows():
 
 def test_what_was_accepted_stands_behind_what_led_to_its_round():
     left = [*ARRIVED, *events(("queued", 0), ("left", 4))]
-    accepted = Event("accepted", None, "round-0002", "", "", not_before=at(5))
+    accepted = ImageEvent("accepted", None, "round-0002", "", "", not_before=at(5))
     exported = events(("exported", 9), round_id="round-0002")
     path = in_order([*exported, accepted, *left])
     assert states(path) == ["landed", "clean", "queued", "left", "accepted", "exported"]

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from annotation_platform.governance.erasure.plan import Plan, read_plan
+from annotation_platform.governance.erasure.plan import ErasurePlan, read_plan
 from annotation_platform.governance.erasure.record import PLAN
 from annotation_platform.images.signature import signature_rows
 from annotation_platform.storage.objects import LocalObjectStore
@@ -15,7 +15,7 @@ from annotation_platform.versioning.reissue import Move, Reissue
 def plan(signatures):
     table = signature_rows(signatures)
     table["image_id"] = ["a" * 64] * signatures
-    return Plan(
+    return ErasurePlan(
         asked="image a", reason="asked to", by="ada", at=datetime(2026, 5, 1, tzinfo=UTC),
         images=("a" * 64,) * signatures, landed=(("a.jpg", "1", ""),), sidecars=("b" * 64,),
         sizes=(17,), models=(("c" * 64, "training-set@v1.0.0"),), bits=4, signatures=table,

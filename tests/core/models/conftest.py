@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from annotation_platform.models.cards import ModelCard
 from annotation_platform.models.detection.training import TrainedDetector, train_detector
-from annotation_platform.models.network_inputs import Example
+from annotation_platform.models.network_inputs import TrainingExample
 from annotation_platform.models.protocols import Detections
 from annotation_platform.policy import TrainingPolicy
 from annotation_platform.schema.dataset import IMAGE_COLUMNS, LABEL_COLUMNS, Dataset
@@ -26,7 +26,7 @@ COLORS = {"blue": (40, 60, 220), "red": (220, 50, 40)}
 class Drawn:
     """Examples and the same as a dataset."""
 
-    examples: list[Example]
+    examples: list[TrainingExample]
     dataset: Dataset
 
 
@@ -47,7 +47,9 @@ def draw(folder: Path, count: int, seed: int) -> Drawn:
         image_id = f"image-{number:02d}"
         Image.fromarray(pixels).save(folder / f"{image_id}.png")
         examples.append(
-            Example(image_id, folder / f"{image_id}.png", np.array(boxes, dtype=float), names)
+            TrainingExample(
+                image_id, folder / f"{image_id}.png", np.array(boxes, dtype=float), names
+            )
         )
         labels += [[image_id, n, *map(float, b)] for n, b in zip(names, boxes, strict=True)]
     images = [[e.image_id, f"{e.image_id}.png", "", WIDTH, HEIGHT] for e in examples]

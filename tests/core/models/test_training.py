@@ -17,9 +17,9 @@ from annotation_platform.models.fitting import TrainingOptions
 from annotation_platform.models.memory import MemoryLimit
 from annotation_platform.models.network_inputs import (
     Augmentation,
-    Example,
     Sample,
     SampleCache,
+    TrainingExample,
     augment,
     resize,
     tile_examples,
@@ -193,7 +193,7 @@ def test_boxes_of_training_tiles_are_at_the_objects_of_the_image(tmp_path):
     for x1, y1, x2, y2 in boxes.astype(int):
         pixels[y1:y2, x1:x2] = 255
     Image.fromarray(pixels).save(tmp_path / "large.png")
-    whole = Example("large", tmp_path / "large.png", boxes, ["red", "blue", "red"])
+    whole = TrainingExample("large", tmp_path / "large.png", boxes, ["red", "blue", "red"])
     tiles = tile_examples(whole, width=260, height=100, side=100)
     # Three columns, at 0, 80 and 160; the second object is cut to a third by the first of them.
     assert [one.window for one in tiles] == [(x, 0, x + 100, 100) for x in (0, 80, 160)]
@@ -239,8 +239,8 @@ def test_training_continues_from_a_model(drawn, trained, tmp_path):
 
 def test_images_without_boxes_and_boxes_without_area_do_no_harm(drawn):
     image = drawn.examples[0]
-    nothing = Example("empty", image.path, np.zeros((0, 4)), [])
-    flat = Example("flat", image.path, np.array([[5.0, 5, 5, 20]]), ["red"])
+    nothing = TrainingExample("empty", image.path, np.zeros((0, 4)), [])
+    flat = TrainingExample("flat", image.path, np.array([[5.0, 5, 5, 20]]), ["red"])
     result = train_detector([image, nothing, flat], class_names=CLASSES, policy=steps(2), seed=0)
     assert (result.images, result.skipped_steps) == (3, 0)
     with pytest.raises(NotReadyError, match="none of the 2 images has a box"):
@@ -251,7 +251,7 @@ def test_images_without_boxes_and_boxes_without_area_do_no_harm(drawn):
 
 def test_errors_name_wrong_examples(drawn, tmp_path):
     def learn(path, boxes, names):
-        example = Example("the-image", path, np.array(boxes, dtype=float), names)
+        example = TrainingExample("the-image", path, np.array(boxes, dtype=float), names)
         return train_detector([example], class_names=CLASSES, policy=SHORT, seed=0)
 
     path = drawn.examples[0].path

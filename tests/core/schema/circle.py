@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from annotation_platform.labeling.backends.label_studio.region_codecs import (
-    DecodedImage,
+    RegionCanvas,
     RegionCodec,
     Value,
 )
@@ -45,7 +45,7 @@ class Circle(Numbered, Area):
         return self.label("", *numbers.tolist())
 
 
-def read_circle(name: str, value: Value, image: DecodedImage) -> tuple[Label, list[str]]:
+def read_circle(name: str, value: Value, image: RegionCanvas) -> tuple[Label, list[str]]:
     x, y = value["x"] * image.width / 100, value["y"] * image.height / 100
     return Circle().label(name, x, y, value["radiusX"] * image.width / 100), []
 

@@ -16,8 +16,8 @@ from annotation_platform.labeling.backends.label_studio.people import (
 )
 from annotation_platform.labeling.backends.label_studio.results import write_pre_annotations
 from annotation_platform.labeling.backends.label_studio.tasks import (
-    Annotation,
     Prediction,
+    StoredAnnotation,
     Task,
 )
 from annotation_platform.labeling.backends.protocol import (
@@ -55,7 +55,7 @@ def task_of(replica: Replica, round_id: str, image: str) -> dict[str, Any]:
 
 def submission_of(
     task: Task,
-    annotation: Annotation,
+    annotation: StoredAnnotation,
     shown: Sequence[Prediction],
     emails: Mapping[int, str],
 ) -> Submission:
@@ -94,7 +94,7 @@ def _seconds(lead_time: float | None) -> float:
     return lead_time if lead_time is not None and math.isfinite(lead_time) else 0.0
 
 
-def _author(annotation: Annotation, emails: Mapping[int, str]) -> str:
+def _author(annotation: StoredAnnotation, emails: Mapping[int, str]) -> str:
     user = annotation.completed_by
     if user is None:
         return "unknown"

@@ -7,7 +7,7 @@ from annotation_platform.labeling.backends.label_studio.interface import UNSURE_
 from annotation_platform.labeling.backends.label_studio.outlines import OutlineError
 from annotation_platform.labeling.backends.label_studio.region_codecs import (
     CODECS,
-    DecodedImage,
+    RegionCanvas,
     RegionError,
     shapes_of_kind,
 )
@@ -18,7 +18,7 @@ _REGION_KEYS = frozenset({"x", "y", "points", "rle"})
 
 
 def read_region(
-    region: Any, image: DecodedImage, ontology: Ontology
+    region: Any, image: RegionCanvas, ontology: Ontology
 ) -> tuple[list[Label], list[str]]:
     """Return the labels of one region and notes about it; several labels only for choices.
 
@@ -48,7 +48,7 @@ def read_region(
     return [label], notes + more
 
 
-def _check_image(region: dict[str, Any], image: DecodedImage) -> None:
+def _check_image(region: dict[str, Any], image: RegionCanvas) -> None:
     drawn_on = (region.get("original_width"), region.get("original_height"))
     if drawn_on != (image.width, image.height):
         raise RegionError(

@@ -44,7 +44,7 @@ class RegionError(ValueError):
 
 
 @dataclass(frozen=True)
-class DecodedImage:
+class RegionCanvas:
     """The image of regions, and how far they may reach outside, in percent of a side."""
 
     width: int
@@ -75,7 +75,7 @@ class RegionCodec:
     phrase: str
     tag: str
     returned: str
-    read: Callable[[str, Value, DecodedImage], tuple[Label, list[str]]]
+    read: Callable[[str, Value, RegionCanvas], tuple[Label, list[str]]]
     write: Callable[[Label, int, int], list[Value]]
     heading: str = ""
     looks: dict[str, str] = field(default_factory=dict)
@@ -103,7 +103,7 @@ def shapes_of_kind(kind: str) -> tuple[str, ...]:
     return tuple(codec.shape for codec in CODECS.values() if codec.kind == kind)
 
 
-def _read_box(name: str, value: dict[str, Any], image: DecodedImage) -> tuple[Label, list[str]]:
+def _read_box(name: str, value: dict[str, Any], image: RegionCanvas) -> tuple[Label, list[str]]:
     left, top, width, height, degrees = _read_rectangle(value, image)
     corners = (left, top, left + width, top + height)
     tolerance, notes = image.outside_percent, []
@@ -122,7 +122,7 @@ def _read_box(name: str, value: dict[str, Any], image: DecodedImage) -> tuple[La
 
 
 def _read_rotated_box(
-    name: str, value: dict[str, Any], image: DecodedImage
+    name: str, value: dict[str, Any], image: RegionCanvas
 ) -> tuple[Label, list[str]]:
     x, y, width, height, degrees = _turned(*_read_rectangle(value, image))
     label = Label.rotated_box(name, x, y, width, height, degrees)
@@ -138,7 +138,7 @@ def _read_rotated_box(
     return replace(label, x1=x1, y1=y1, x2=x2, y2=y2), notes
 
 
-def _read_polygon(name: str, value: dict[str, Any], image: DecodedImage) -> tuple[Label, list[str]]:
+def _read_polygon(name: str, value: dict[str, Any], image: RegionCanvas) -> tuple[Label, list[str]]:
     points = value.get("points")
     if not isinstance(points, list):
         raise RegionError(f"expected a list of points, not {points!r:.80}")
@@ -158,7 +158,7 @@ def _read_polygon(name: str, value: dict[str, Any], image: DecodedImage) -> tupl
     return Label.polygon(name, [[side for corner in corners for side in corner]]), []
 
 
-def _read_mask(name: str, value: dict[str, Any], image: DecodedImage) -> tuple[Label, list[str]]:
+def _read_mask(name: str, value: dict[str, Any], image: RegionCanvas) -> tuple[Label, list[str]]:
     if value.get("format", "rle") != "rle":
         raise RegionError(f"a mask in the format {value['format']!r:.40} is not used here")
     try:
@@ -171,7 +171,7 @@ def _read_mask(name: str, value: dict[str, Any], image: DecodedImage) -> tuple[L
 
 
 def _read_keypoint(
-    name: str, value: dict[str, Any], image: DecodedImage
+    name: str, value: dict[str, Any], image: RegionCanvas
 ) -> tuple[Label, list[str]]:
     x, y = _point([value.get("x"), value.get("y")], image)
     if not (0 <= x <= image.width and 0 <= y <= image.height):
@@ -180,7 +180,7 @@ def _read_keypoint(
 
 
 def _read_rectangle(
-    value: dict[str, Any], image: DecodedImage
+    value: dict[str, Any], image: RegionCanvas
 ) -> tuple[float, float, float, float, float]:
     """Return left, top, width and height in pixels, and the rotation in degrees."""
     x, y, width, height = (_number(value.get(key), key) for key in ("x", "y", "width", "height"))
@@ -191,7 +191,7 @@ def _read_rectangle(
     return x * across, y * down, width * across, height * down, degrees
 
 
-def _point(point: Any, image: DecodedImage) -> tuple[float, float]:
+def _point(point: Any, image: RegionCanvas) -> tuple[float, float]:
     if not isinstance(point, list) or len(point) != 2:
         raise RegionError(f"a point is {point!r:.80}, not x and y")
     x, y = _number(point[0], "x"), _number(point[1], "y")
@@ -232,7 +232,7 @@ def _extent(corners: Iterable[Sequence[float]]) -> _Corners:
     return min(xs), min(ys), max(xs), max(ys)
 
 
-def _check_outside(corners: _Corners, image: DecodedImage, outside_percent: float) -> None:
+def _check_outside(corners: _Corners, image: RegionCanvas, outside_percent: float) -> None:
     x1, y1, x2, y2 = corners
     width, height = image.width, image.height
     if x1 >= width or y1 >= height or x2 <= 0 or y2 <= 0:
@@ -243,7 +243,7 @@ def _check_outside(corners: _Corners, image: DecodedImage, outside_percent: floa
         raise RegionError(f"reaches {outside * 100:.1f} percent outside the image")
 
 
-def _clip(corners: _Corners, image: DecodedImage) -> _Corners:
+def _clip(corners: _Corners, image: RegionCanvas) -> _Corners:
     x1, y1, x2, y2 = corners
     width, height = float(image.width), float(image.height)
     return max(x1, 0.0), max(y1, 0.0), min(x2, width), min(y2, height)

@@ -20,7 +20,7 @@ from annotation_platform.labeling.backends.label_studio.interface import (
 from annotation_platform.labeling.backends.label_studio.read_regions import read_region
 from annotation_platform.labeling.backends.label_studio.region_codecs import (
     CODECS,
-    DecodedImage,
+    RegionCanvas,
     RegionError,
 )
 from annotation_platform.labeling.backends.label_studio.write_regions import write_region
@@ -73,7 +73,7 @@ def read_result(
     if not isinstance(result, list):
         problem = f"result: expected a list of regions, not {type(result).__name__}"
         return DecodedAnnotation([], [problem], 1)
-    image = DecodedImage(width, height, outside_percent)
+    image = RegionCanvas(width, height, outside_percent)
     found: list[_Read] = []
     problems: list[str] = []
     refused = 0

@@ -27,7 +27,7 @@ _COUNTS = 20
 
 
 @dataclass(frozen=True)
-class Annotation:
+class StoredAnnotation:
     """A submitted annotation as Label Studio returns it; ``result`` may be anything."""
 
     id: int
@@ -57,7 +57,7 @@ class Task:
 
     id: int
     data: Any = None
-    annotations: list[Annotation] = field(default_factory=list)
+    annotations: list[StoredAnnotation] = field(default_factory=list)
     total_annotations: int = 0
     cancelled_annotations: int = 0
 
@@ -119,7 +119,7 @@ _PREDICTIONS = TypeAdapter(list[Prediction])
 
 _HELD_FIELDS = "id,data,total_annotations,cancelled_annotations"
 _ANNOTATED_FIELDS = ",".join(
-    ["id", "data", *(f"annotations.{name}" for name in Annotation.__dataclass_fields__)]
+    ["id", "data", *(f"annotations.{name}" for name in StoredAnnotation.__dataclass_fields__)]
 )
 # While Label Studio deletes a project it counts no annotations, so annotators are checked too.
 _UNTOUCHED = [

@@ -11,7 +11,7 @@ from annotation_platform.labeling.annotations import Payload
 from annotation_platform.labeling.backends.pybossa.codec import NAME, inner, is_skipped, is_unsure
 from annotation_platform.labeling.backends.pybossa.rows import Row, read_rows
 from annotation_platform.labeling.backends.vendor.annotations import (
-    Problem,
+    AnnotationProblem,
     Returned,
     ReturnedAnnotation,
     read_time,
@@ -61,7 +61,9 @@ def read_pybossa(tasks: Path, task_runs: Path) -> Returned:
         number = _whole(row.values.get("id"))
         if number is None:
             problems.append(
-                Problem(row.where, f"its id is {row.values.get('id')!r:.40}, not a number")
+                AnnotationProblem(
+                    row.where, f"its id is {row.values.get('id')!r:.40}, not a number"
+                )
             )
         else:
             known[number] = _task(row.values.get("info"))
@@ -72,12 +74,12 @@ def read_pybossa(tasks: Path, task_runs: Path) -> Returned:
         try:
             annotations.append(_annotation(row, known))
         except ValueError as error:
-            problems.append(Problem(row.where, str(error)))
+            problems.append(AnnotationProblem(row.where, str(error)))
     packages = frozenset(task.package for task in known.values() if isinstance(task, _Task))
     return Returned(annotations, problems, 0, {}, packages)
 
 
-def _rows(path: Path) -> tuple[list[Row], list[Problem]]:
+def _rows(path: Path) -> tuple[list[Row], list[AnnotationProblem]]:
     if not is_archive(path):
         try:
             with open_regular(path) as (stream, _):

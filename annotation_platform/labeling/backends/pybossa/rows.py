@@ -24,7 +24,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from annotation_platform.errors import FormatError
-from annotation_platform.labeling.backends.vendor.annotations import Problem, load_json, parse_json
+from annotation_platform.labeling.backends.vendor.annotations import (
+    AnnotationProblem,
+    load_json,
+    parse_json,
+)
 
 _PREFIXES = ("task_run__", "taskrun__", "task__")
 _INFO_PREFIXES = ("task_runinfo__", "taskruninfo__", "taskinfo__")
@@ -59,7 +63,7 @@ class Row:
     values: dict[str, Any]
 
 
-def read_rows(data: bytes, name: str) -> tuple[list[Row], list[Problem]]:
+def read_rows(data: bytes, name: str) -> tuple[list[Row], list[AnnotationProblem]]:
     """Return the rows of an export, and the unreadable rows with their lines.
 
     Values are those of JSON; nulls and empty texts in objects are left out.
@@ -71,7 +75,7 @@ def read_rows(data: bytes, name: str) -> tuple[list[Row], list[Problem]]:
     return _json_rows(data, name) if start in {b"[", b"{"} else _csv_rows(data, name)
 
 
-def _json_rows(data: bytes, name: str) -> tuple[list[Row], list[Problem]]:
+def _json_rows(data: bytes, name: str) -> tuple[list[Row], list[AnnotationProblem]]:
     entries = load_json(data, name)
     if not isinstance(entries, list):
         raise FormatError(name, 0, "not a list of objects", "Export the project again as JSON.")
@@ -81,18 +85,20 @@ def _json_rows(data: bytes, name: str) -> tuple[list[Row], list[Problem]]:
         if isinstance(entry, dict):
             rows.append(Row(where, _plain(entry, ())))
         else:
-            problems.append(Problem(where, f"expected an object, not {type(entry).__name__}"))
+            problems.append(
+                AnnotationProblem(where, f"expected an object, not {type(entry).__name__}")
+            )
     return rows, problems
 
 
-def _csv_rows(data: bytes, name: str) -> tuple[list[Row], list[Problem]]:
+def _csv_rows(data: bytes, name: str) -> tuple[list[Row], list[AnnotationProblem]]:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise FormatError(name, line, "not UTF-8 text", "Save it as UTF-8.") from error
     rows: list[Row] = []
-    problems: list[Problem] = []
+    problems: list[AnnotationProblem] = []
     records = _records(text)
     _, header = next(records, (1, []))
     paths = [_path(column) for column in header] if isinstance(header, list) else []
@@ -103,10 +109,12 @@ def _csv_rows(data: bytes, name: str) -> tuple[list[Row], list[Problem]]:
         where = f"{name}:{line}"
         if isinstance(cells, str):
             problems.append(
-                Problem(where, f"cells that cannot be read ({cells}); check the quotes")
+                AnnotationProblem(where, f"cells that cannot be read ({cells}); check the quotes")
             )
         elif len(cells) != len(header):
-            problems.append(Problem(where, f"{len(cells)} cells, but the header has {len(header)}"))
+            problems.append(
+                AnnotationProblem(where, f"{len(cells)} cells, but the header has {len(header)}")
+            )
         else:
             rows.append(Row(where, _unflattened(dict(zip(paths, cells, strict=True)))))
     return rows, problems

@@ -12,7 +12,7 @@ from typing import Any
 from annotation_platform.errors import FormatError
 from annotation_platform.labeling.annotations import Canvas, Payload
 from annotation_platform.labeling.backends.registry import count_regions, decode
-from annotation_platform.labeling.backends.vendor.package import Manifest, PackedAssignment
+from annotation_platform.labeling.backends.vendor.package import PackageManifest, PackedAssignment
 from annotation_platform.schema.ontology import Ontology
 
 _LONGEST_NAME = 200
@@ -23,7 +23,7 @@ _AHEAD = timedelta(days=1)
 
 
 @dataclass(frozen=True)
-class Problem:
+class AnnotationProblem:
     """A problem of a returned annotation, and its position."""
 
     where: str
@@ -79,19 +79,19 @@ class Returned:
     """
 
     annotations: list[ReturnedAnnotation]
-    problems: list[Problem]
+    problems: list[AnnotationProblem]
     unannotated: int
     images: dict[str, str]
     packages: frozenset[str]
 
 
 def check_annotations(
-    manifest: Manifest,
+    manifest: PackageManifest,
     annotations: Iterable[ReturnedAnnotation],
     *,
     annotator: str = "",
     now: datetime,
-) -> tuple[list[ReturnedAnnotation], list[Problem]]:
+) -> tuple[list[ReturnedAnnotation], list[AnnotationProblem]]:
     """Return the valid annotations, completed, and the problems of the others.
 
     The author of a valid one is the vendor's name and the vendor's id of the person, so people of
@@ -105,7 +105,7 @@ def check_annotations(
         now: times more than a day later are refused.
     """
     valid: list[ReturnedAnnotation] = []
-    problems: list[Problem] = []
+    problems: list[AnnotationProblem] = []
     seen: dict[tuple[str, str, str], str] = {}
     for given in annotations:
         item, wrong = _completed(manifest, given, annotator)
@@ -115,16 +115,16 @@ def check_annotations(
             if identity in seen:
                 wrong.append(f"the same person annotates it at {seen[identity]} too")
             seen.setdefault(identity, item.where)
-        problems += [Problem(given.where, each) for each in wrong]
+        problems += [AnnotationProblem(given.where, each) for each in wrong]
         if item is not None and not wrong:
             valid.append(item)
     return valid, problems
 
 
-def check_images(manifest: Manifest, images: dict[str, str]) -> list[Problem]:
+def check_images(manifest: PackageManifest, images: dict[str, str]) -> list[AnnotationProblem]:
     """Return a problem for each returned image that differs from the one that was sent."""
     return [
-        Problem(name, "not the image that was sent, byte for byte")
+        AnnotationProblem(name, "not the image that was sent, byte for byte")
         for name, digest in sorted(images.items())
         if name in manifest.assignments_on
         and manifest.assignments_on[name][0].image_sha256 != digest
@@ -179,7 +179,7 @@ def _refuse_constant(name: str) -> None:
 
 
 def _completed(
-    manifest: Manifest, given: ReturnedAnnotation, annotator: str
+    manifest: PackageManifest, given: ReturnedAnnotation, annotator: str
 ) -> tuple[ReturnedAnnotation | None, list[str]]:
     """Return the annotation with task, assignments and author; None if its task is not known."""
     wrong = []
@@ -202,7 +202,7 @@ def _completed(
     return replace(given, task_id=task_id, assignments=assignments, annotator=author), wrong
 
 
-def _task(manifest: Manifest, given: ReturnedAnnotation) -> tuple[str, str]:
+def _task(manifest: PackageManifest, given: ReturnedAnnotation) -> tuple[str, str]:
     """Return the task of an annotation, or why it is not known."""
     if given.task_id:
         if given.task_id in manifest.assignments_of:
@@ -217,7 +217,7 @@ def _task(manifest: Manifest, given: ReturnedAnnotation) -> tuple[str, str]:
     return "", f"image {given.image!r:.120} is not in the package"
 
 
-def _problems(manifest: Manifest, item: ReturnedAnnotation, now: datetime) -> list[str]:
+def _problems(manifest: PackageManifest, item: ReturnedAnnotation, now: datetime) -> list[str]:
     packed = manifest.assignment_of[item.task_id, item.assignments[0]]
     wrong = _image_problems(packed, item)
     if item.finished_at is not None and item.finished_at > now + _AHEAD:

@@ -22,7 +22,7 @@ from annotation_platform.labeling.backends.protocol import (
 from annotation_platform.labeling.backends.regions import shown_regions
 from annotation_platform.labeling.backends.vendor.annotations import ReturnedAnnotation
 from annotation_platform.labeling.backends.vendor.package import (
-    Manifest,
+    PackageManifest,
     VendorReplica,
     build_manifest,
     round_of_package,
@@ -162,7 +162,9 @@ class VendorLabeling(LabelingBackend):
             found[replica.key] = replace(first, image_key=replica.image_key)
         return list(found.values())
 
-    def make_package(self, round_id: str, *, vendor: str, only_open: bool = False) -> Manifest:
+    def make_package(
+        self, round_id: str, *, vendor: str, only_open: bool = False
+    ) -> PackageManifest:
         """Return the manifest of a package of a round, and store it for the import.
 
         Args:
@@ -194,14 +196,14 @@ class VendorLabeling(LabelingBackend):
         self._store.create(_package_key(manifest.package), manifest.to_json(), private=True)
         return manifest
 
-    def package(self, package: str) -> Manifest:
+    def package(self, package: str) -> PackageManifest:
         """Return a package as it was exported; a DataError if it was not."""
         key = _package_key(package)
         if not self._store.exists(key):
             raise DataError(
                 f"package {package} was not exported from this lake. Use the lake that exported it."
             )
-        return Manifest.from_json(self._store.get(key))
+        return PackageManifest.from_json(self._store.get(key))
 
     def store_annotations(
         self, round_id: str, annotations: Iterable[ReturnedAnnotation], *, now: datetime

@@ -82,7 +82,7 @@ class PackedAssignment:
 
 
 @dataclass(frozen=True)
-class Manifest:
+class PackageManifest:
     """The content of a package: the classes at the time of export, and every assignment."""
 
     round_id: str
@@ -139,7 +139,7 @@ def build_manifest(
     *,
     vendor: str,
     store: ObjectStore,
-) -> Manifest:
+) -> PackageManifest:
     """Return the manifest of a package of these replicas, sorted by task and assignment.
 
     Every image is read once, for the digest of its bytes.
@@ -169,7 +169,7 @@ def build_manifest(
                 pre_annotations=_shown(replica),
             )
         )
-    return Manifest(round_id, vendor, ontology, tuple(assignments))
+    return PackageManifest(round_id, vendor, ontology, tuple(assignments))
 
 
 def _shown(replica: VendorReplica) -> list[dict[str, Any]]:
@@ -192,7 +192,7 @@ def round_of_package(package: str) -> str:
 
 
 def write_package(
-    manifest: Manifest,
+    manifest: PackageManifest,
     replicas: Iterable[VendorReplica],
     store: ObjectStore,
     out: Path,
@@ -248,7 +248,7 @@ def json_bytes(content: Any) -> bytes:
 
 
 def _files(
-    manifest: Manifest,
+    manifest: PackageManifest,
     keys: dict[str, str],
     images: dict[str, str],
     store: ObjectStore,
@@ -272,7 +272,7 @@ def _files(
         yield name, data
 
 
-def _empty_annotations(manifest: Manifest) -> dict[str, Any]:
+def _empty_annotations(manifest: PackageManifest) -> dict[str, Any]:
     blank = {
         "annotator": "",
         "started_at": "",
@@ -290,7 +290,7 @@ def _empty_annotations(manifest: Manifest) -> dict[str, Any]:
     return {"package": manifest.package, "round": manifest.round_id, "answers": annotations}
 
 
-def _coco_images(manifest: Manifest) -> dict[str, Any]:
+def _coco_images(manifest: PackageManifest) -> dict[str, Any]:
     sizes = {each.image: (each.width, each.height) for each in manifest.assignments}
     return {
         "info": {"package": manifest.package},
@@ -306,7 +306,7 @@ def _coco_images(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _pybossa_tasks(manifest: Manifest, images_url: str) -> list[dict[str, Any]]:
+def _pybossa_tasks(manifest: PackageManifest, images_url: str) -> list[dict[str, Any]]:
     """Return one PyBossa task for all assignments that show the same pre-annotations.
 
     PyBossa keeps people from annotating one of its tasks twice, so the assignments of a task are

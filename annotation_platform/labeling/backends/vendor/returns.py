@@ -15,7 +15,7 @@ from annotation_platform.formats.coco import read_coco_boxes
 from annotation_platform.ingestion.archives import is_archive, read_archive
 from annotation_platform.labeling.annotations import Payload
 from annotation_platform.labeling.backends.vendor.annotations import (
-    Problem,
+    AnnotationProblem,
     Returned,
     ReturnedAnnotation,
     check_annotations,
@@ -49,7 +49,7 @@ class Imported:
     stored: int
     known: int
     unannotated: int
-    problems: list[Problem]
+    problems: list[AnnotationProblem]
 
 
 def read_returned(path: Path, *, package: str = "") -> Returned:
@@ -196,7 +196,7 @@ class _NativeAnnotation(BaseModel):
 
 def _native_annotations(
     content: dict[str, Any], name: str, package: str
-) -> tuple[list[ReturnedAnnotation], list[Problem], int]:
+) -> tuple[list[ReturnedAnnotation], list[AnnotationProblem], int]:
     """Return the annotations of ``answers.json``, invalid entries, and the number of open ones."""
     entries = content.get("answers")
     if not isinstance(entries, list):
@@ -204,7 +204,7 @@ def _native_annotations(
             name, 0, "the list of answers is missing", "Return the file that README.txt describes."
         )
     annotations: list[ReturnedAnnotation] = []
-    problems: list[Problem] = []
+    problems: list[AnnotationProblem] = []
     unannotated = 0
     for position, entry in enumerate(entries):
         where = f"{name}: answers[{position}]"
@@ -216,10 +216,11 @@ def _native_annotations(
                 annotations.append(_native_annotation(read, where, package))
         except ValidationError as error:
             problems += [
-                Problem(where, _sentence(each["loc"], each["msg"])) for each in error.errors()
+                AnnotationProblem(where, _sentence(each["loc"], each["msg"]))
+                for each in error.errors()
             ]
         except ValueError as error:
-            problems.append(Problem(where, str(error)))
+            problems.append(AnnotationProblem(where, str(error)))
     return annotations, problems, unannotated
 
 
@@ -292,10 +293,12 @@ def _coco_annotations(
         )
 
 
-def _crowds(annotations: list[Any], name: str) -> list[Problem]:
+def _crowds(annotations: list[Any], name: str) -> list[AnnotationProblem]:
     """Return a problem for each region that ``read_coco_boxes`` leaves out."""
     return [
-        Problem(f"{name}: annotations[{position}]", "a crowd is not an object; draw its members")
+        AnnotationProblem(
+            f"{name}: annotations[{position}]", "a crowd is not an object; draw its members"
+        )
         for position, each in enumerate(annotations)
         if each.get("iscrowd")
     ]
