@@ -53,7 +53,7 @@ DEFECTS = [
     ),
     Defect(
         "The precision of annotators does not weigh their boxes when they are fused.",
-        "annotation_platform/consensus/fusion.py",
+        "annotation_platform/schema/shapes/numbers.py",
         "share = np.asarray(weights)[:, None] * near",
         "share = np.ones((len(weights), 1)) * near",
         ("tests/core/consensus/test_fusion.py",),

@@ -79,7 +79,8 @@ def test_a_child_gets_the_same_settings_and_no_secret_of_webhooks(monkeypatch):
         assert SECRET not in repr(given)
         script = (
             "from annotation_platform.settings import read_settings as r; s = r();"
-            "print(s.label_studio_requests_per_second, s.labeling_poll_seconds, s.change_signals_path)"
+            "print(s.label_studio_requests_per_second, s.labeling_poll_seconds,"
+            " s.change_signals_path)"
         )
         done = subprocess.run(
             [sys.executable, "-c", script],
