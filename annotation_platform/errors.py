@@ -62,4 +62,4 @@ class PublishError(AnnotationPlatformError):
 
 
 class AlertError(AnnotationPlatformError):
-    """Somebody could not be told; without any secret."""
+    """An alert could not be delivered; the message holds no secret."""

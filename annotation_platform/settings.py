@@ -153,7 +153,7 @@ class Settings(BaseSettings):
 
     @property
     def shown_url(self) -> str:
-        """Where what people see lies where classes are masked; by default in the lake."""
+        """The location of masked images that annotators see; by default in the lake."""
         return _place(self.shown or f"{self.lake_url.rstrip('/')}/{SHOWN}", Path())
 
     @property
@@ -168,7 +168,7 @@ class Settings(BaseSettings):
 
     @property
     def cache_path(self) -> Path:
-        """The folder of copies of what lies in S3; it may be emptied at any time."""
+        """The folder with copies of objects in S3; it may be emptied at any time."""
         return self.home_path / "cache"
 
     @property

@@ -27,7 +27,7 @@ class Dataset:
       their enclosing box, and choices, which have none;
     * ``instance``: labels of an image that share it, and it is not empty, are one object: its
       outline and its points;
-    * ``attributes``: what a format knows besides, as a JSON object with sorted keys; empty for
+    * ``attributes``: further facts of a format, as a JSON object with sorted keys; empty for
       nothing. ``crowd``, ``difficult``, ``truncated``, ``occluded`` and ``hidden`` are 0 or 1,
       ``pose`` a text, ``cuboid`` a box in space (``height width length x y z rotation_y``, metres
       and radians, as in KITTI).

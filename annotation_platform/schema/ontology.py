@@ -34,11 +34,10 @@ class LabelClass(_Named):
 
 
 class RetiredClass(_Named):
-    """A class that is no longer chosen, and what its labels have become.
+    """A class that is no longer offered, and its successors.
 
-    ``into`` names the ids of the classes that took its place. With one, its labels are that one's;
-    with several, somebody has to look again, so its images are asked about anew; with none, its
-    labels are left out.
+    ``into`` names the ids of the classes that replace it. With one, its labels get that class; with
+    several, its images are annotated again; with none, its labels are left out.
     """
 
     into: tuple[int, ...] = ()
@@ -104,15 +103,15 @@ class Ontology(BaseModel):
 
     @property
     def choices(self) -> list[str]:
-        """The names of the classes that are said of a whole image, in the same order."""
+        """The names of the classes of whole images, in the same order."""
         return [each.name for each in self.classes if each.shape in CLASSIFICATIONS]
 
     @property
     def successors(self) -> dict[str, tuple[str, ...]]:
         """For every name a class ever had, the names of the classes that it means today.
 
-        One name: the label stands under it. None: the label is left out. Several: somebody has
-        to choose again.
+        One name: the label gets that class. None: the label is left out. Several: an annotator
+        has to choose again.
         """
         names = {label_class.id: label_class.name for label_class in self.classes}
         today: dict[str, tuple[str, ...]] = {}

@@ -48,7 +48,7 @@ class LakeMender:
                 frame = tables.read(TrainingSet, round_id)
                 folder = build_folder(frame, ontology, name=tag.partition("@")[0])
             except AnnotationPlatformError:
-                # Built anew since then, or taken away: it does not help this version.
+                # Rebuilt since then, or deleted: it cannot repair this version.
                 continue
             found |= name_objects(folder, self._lake.image_path).texts
         return found

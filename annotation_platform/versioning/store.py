@@ -33,7 +33,7 @@ class VersionStore:
 
 
 def image_source(lake: Lake) -> ImagePath:
-    """Return what says where an image lies: in S3, its bucket can copy it to another."""
+    """Return the locator of images: within S3, one bucket can copy them to another."""
 
     def find(image_id: str, extension: str) -> Path | InBucket:
         url = lake.store.url(image_key(image_id, extension))

@@ -76,11 +76,11 @@ def rewrite_by_content(
     return tuple(
         key
         for group in (tables, lineage, lists)
-        for key in _put_beside(store, group, rewritten, rewriting, progress)
+        for key in _put_renamed(store, group, rewritten, rewriting, progress)
     )
 
 
-def _put_beside(
+def _put_renamed(
     store: ObjectStore,
     keys: Sequence[str],
     rewritten: Callable[[str, bytes], bytes],

@@ -5,7 +5,7 @@ from annotation_platform.schema.tables.table import Table, count, flag, number, 
 
 
 class AnnotatorQuality(Table, name="annotator_quality"):
-    """How well each annotator of a round does, beside the others and on known answers."""
+    """The quality of each annotator of a round, against the other annotators and on gold tasks."""
 
     round_id = ROUND_ID
     annotator = ANNOTATOR.as_key()
@@ -23,7 +23,7 @@ class AnnotatorQuality(Table, name="annotator_quality"):
         "seconds_per_answer"
     )
     unchanged_share = number("share of answers that left their proposals as they were", 0, 1)
-    flags = text("what somebody should look at, comma separated")
+    flags = text("findings that a person should examine, comma separated")
 
 
 class AnnotatorPace(Table, name="annotator_pace"):

@@ -36,4 +36,4 @@ class ConsensusLabels(Table, name="consensus_labels"):
     annotations = ANNOTATIONS_ON_IMAGE.formerly("answers")
     class_agreement = number("share of supporters who chose the class", 0, 1)
     mean_iou = number("mean IoU of the supporters' boxes with the fused one", 0, 1)
-    disputed = flag("settled by rule against somebody's vote")
+    disputed = flag("whether a rule settled it against at least one vote")

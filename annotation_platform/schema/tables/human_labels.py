@@ -20,7 +20,7 @@ from annotation_platform.schema.tables.table import Table, count, flag, number, 
 
 
 class HumanLabels(Table, name="human_labels"):
-    """What people said: one row per label of each counted answer, from the annotation ledger."""
+    """One row per label of each counted annotation, from the ledger."""
 
     round_id = ROUND_ID
     task_id = TASK_ID

@@ -5,7 +5,7 @@ from annotation_platform.schema.tables.table import Table, count, number, text
 
 
 class ModelAgreement(Table, name="model_agreement"):
-    """How far the model's proposals of a round agree with what people then said."""
+    """How far the predictions for a round agree with its annotations."""
 
     round_id = ROUND_ID
     class_name = text("class; empty: all of them", key=True)

@@ -28,9 +28,9 @@ class ReviewTasks(Table, name="review_tasks"):
     task_id = text("the task whose answers are in dispute")
     image_id = IMAGE_ID
     kinds = text("kinds of unsettled conflicts, comma separated; or sample")
-    reasons = text("what the reviewer is told")
+    reasons = text("the message to the reviewer")
     reviewer = text("whom it is meant for; empty: anybody who did not answer it")
-    backend = text("where it is decided; empty: nobody is asked")
+    backend = text("labelling back end of the review; empty: no review")
     backend_task = BACKEND_TASK
 
 
@@ -51,6 +51,6 @@ class ReviewedLabels(Table, name="reviewed_labels"):
     support = SUPPORT
     annotations = ANNOTATIONS_ON_IMAGE.formerly("answers")
     decision = states("undisputed, or what became of the dispute", ReviewDecision)
-    decided_by = text("pseudonym of the reviewer; empty: a rule, or nobody yet")
+    decided_by = text("pseudonym of the reviewer; empty: a rule, or not decided yet")
     comment = text("what the reviewer wrote; or what keeps the image out")
     decided_at = time("when")

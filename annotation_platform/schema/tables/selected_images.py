@@ -22,5 +22,5 @@ class AuditFrame(Table, name="audit_frame"):
 
     round_id = ROUND_ID
     image_id = IMAGE_ID.as_key()
-    by_rule = flag("whether it would be asked about if nobody were audited: never accepted")
+    by_rule = flag("whether it would be selected without a holdout sample: never accepted")
     predictions_sha256 = text("digest of the model_predictions it was chosen by", pattern=SHA256)

@@ -17,16 +17,16 @@ class LabelTasks(Table, name="label_tasks"):
 
     round_id = ROUND_ID
     task_id = TASK_ID.as_key()
-    step = text("the question asked, e.g. boxes")
+    step = text("the pipeline step of the task, e.g. boxes")
     image_id = IMAGE_ID
-    place = count("number of the copy", low=1, key=True)
+    place = count("number of the assignment", low=1, key=True)
     stands_for = count(
-        "the place it fills; another one where it replaces a copy that is used up", low=1
+        "the assignment it fills; another one where it replaces a used-up replica", low=1
     )
-    assignee = text("whom the place is meant for; empty: anybody")
+    assignee = text("the annotator it is assigned to; empty: any annotator")
     purpose = PURPOSE
-    blind = flag("whether it shows no proposals, to see what they do to people")
-    expertise = text("skill that whoever answers must have; empty: none")
+    blind = flag("whether it is shown without predictions")
+    expertise = text("skill that the annotator must have; empty: none")
     guideline = text("digest of classes and guidelines it was asked under", pattern=SHA256)
     backend = text("where people answer it")
     backend_task = BACKEND_TASK

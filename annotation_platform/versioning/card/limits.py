@@ -126,14 +126,14 @@ def _of_annotations(facts: FolderFacts) -> Iterator[Limit]:
             "labels_of_one_annotation",
             single,
             f"{_count(single, 'label')} ({_share(single, labels)}) "
-            "from a single answer: nobody else has looked, and agreement says nothing of them.",
+            "from a single annotation, so their agreement is unknown.",
         )
     if agreement.unseen:
         yield Limit(
             "labels_nobody_checked",
             agreement.unseen,
             f"{_count(agreement.unseen, 'label')} ({_share(agreement.unseen, labels)}) that came "
-            "with their image: nobody was asked about them here.",
+            "with their image and were not annotated here.",
         )
     if agreement.asked and agreement.mean_share < LITTLE_AGREEMENT:
         yield Limit(

@@ -149,12 +149,12 @@ def _sizes(facts: FolderFacts, links: Sequence[str]) -> list[str]:
 def _agreement(facts: FolderFacts) -> list[str]:
     agreement = facts.agreement
     rows = {
-        "on images that two or more people answered": agreement.asked,
+        "on images with two or more annotations": agreement.asked,
         "of those, seen by everybody": agreement.unanimous,
         "of those, seen by half of them or fewer": agreement.minority,
         "mean share of people who saw them": _share(agreement),
-        "from a single answer": agreement.one_annotation,
-        "came with their image, nobody was asked": agreement.unseen,
+        "from a single annotation": agreement.one_annotation,
+        "came with their image, not annotated here": agreement.unseen,
     }
     return ["## Agreement", "", *_table(["labels", "number"], [*rows.items()]), ""]
 
