@@ -19,6 +19,7 @@ from annotation_platform.labeling.round_decisions import cancelled_rounds
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.result import Counts, Result, TableRows, Thumbnails
 from annotation_platform.schema.rounds import round_number
+from annotation_platform.schema.shapes import UPRIGHT_BOXES
 from annotation_platform.schema.tables import (
     AuditFrame,
     AutoLabels,
@@ -119,7 +120,7 @@ def _accept(context: RoundContext, inputs: AcceptInputs) -> AutoAccepted:
         return AutoAccepted(*nothing, held={}, seen_again=[], seconds_saved=0.0, p_values={})
     tables = lake.tables
     frame = inputs.audit_frame
-    boxed = [each.name for each in policy.ontology.classes if each.shape == "box"]
+    boxed = [each.name for each in policy.ontology.classes if each.shape in UPRIGHT_BOXES]
     refusal = "" if len(frame) else _NO_FRAME
     digest = tables.digest(ModelPredictions, round_id)
     if not set(frame[AuditFrame.predictions_sha256]) <= {digest}:

@@ -21,7 +21,7 @@ from annotation_platform.pipeline.held_out import (
 )
 from annotation_platform.pipeline.result import Counts, Result, TableRows, Thumbnails
 from annotation_platform.schema.ontology import Ontology
-from annotation_platform.schema.shapes import AREAS
+from annotation_platform.schema.shapes import AREAS, CLASSIFICATIONS, UNSURE, UPRIGHT_BOXES
 from annotation_platform.schema.tables import (
     ConsensusLabels,
     Frame,
@@ -131,18 +131,19 @@ def _classification_issues(
     names = ontology.choices
     if not names or (ontology.choose == "one" and len(names) < 2):
         return LabelIssues.empty()
-    predicted = predictions[predictions[ModelPredictions.shape] == "choice"]
+    predicted = predictions[predictions[ModelPredictions.shape].isin(CLASSIFICATIONS)]
     chances = predicted.pivot(index="image_id", columns="class_name", values="score")
     chances = chances.reindex(columns=names).dropna()
     chosen = judged[
-        (judged[ConsensusLabels.shape] == "choice") & judged[ConsensusLabels.class_name].isin(names)
+        judged[ConsensusLabels.shape].isin(CLASSIFICATIONS)
+        & judged[ConsensusLabels.class_name].isin(names)
     ]
     chosen = chosen[chosen[ConsensusLabels.image_id].isin(chances.index)].sort_values("image_id")
     if chosen.empty:
         return LabelIssues.empty()
     if ontology.choose == "many":
         # For an annotated image without a choice, every class is absent.
-        annotated = judged.loc[judged[ConsensusLabels.shape] != "unsure", "image_id"]
+        annotated = judged.loc[judged[ConsensusLabels.shape] != UNSURE.shape, "image_id"]
         return classification_issues(
             chosen, chances[chances.index.isin(annotated)], round_id=round_id
         )
@@ -151,4 +152,4 @@ def _classification_issues(
 
 
 def _boxes(predictions: pd.DataFrame) -> pd.DataFrame:
-    return predictions[predictions[ModelPredictions.shape] == "box"]
+    return predictions[predictions[ModelPredictions.shape].isin(UPRIGHT_BOXES)]

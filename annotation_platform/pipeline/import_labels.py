@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from annotation_platform.curation import imported
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.result import BarChart, Counts, Result, TableRows, Thumbnails
+from annotation_platform.schema.shapes import UPRIGHT_BOXES
 from annotation_platform.schema.tables import CleanedImages, Frame, ImportedLabels, RawImages
 from annotation_platform.schema.tables.shared import Outcome
 
@@ -32,7 +33,7 @@ def import_labels(
         imported_labels=labels,
         figures={
             "images": usable[ImportedLabels.image_id].nunique(),
-            "boxes": int((usable[ImportedLabels.shape] == "box").sum()),
+            "boxes": int(usable[ImportedLabels.shape].isin(UPRIGHT_BOXES).sum()),
             "refused_images": refused[ImportedLabels.image_id].nunique(),
             "unused_images": found.unused,
             "origins": Counts(usable.drop_duplicates(ImportedLabels.image_id)["origin"]),

@@ -15,6 +15,7 @@ from annotation_platform.images.accepted import accepted_images
 from annotation_platform.labeling.review_sampling import SAMPLE, disputed_images, review_sample
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.result import Result, TableRows
+from annotation_platform.schema.shapes import STATEMENTS
 from annotation_platform.schema.tables import (
     Certificates,
     ConsensusLabels,
@@ -73,7 +74,7 @@ def _measure(context: RoundContext, training_set: Frame[TrainingSet]) -> _Measur
     Imported labels are not reviewed: their interval is [0, 1].
     """
     round_id, lake = context.round_id, context.lake
-    labels = training_set[~training_set[TrainingSet.shape].isin(["none", "unsure"])]
+    labels = training_set[~training_set[TrainingSet.shape].isin(STATEMENTS)]
     published = training_set.drop_duplicates(TrainingSet.image_id, keep="last")
     image_ids, round_ids = published[TrainingSet.image_id], published[TrainingSet.round_id]
     round_of = dict(zip(image_ids, round_ids, strict=True))

@@ -11,6 +11,7 @@ from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.result import BarChart, Result, Thumbnails
 from annotation_platform.pipeline.selectable import selectable_images
+from annotation_platform.schema.shapes import CLASSIFICATIONS, UPRIGHT_BOXES
 from annotation_platform.schema.tables import Frame, ModelPredictions, PredictedImages
 
 
@@ -48,9 +49,9 @@ def predict(context: RoundContext, models: ModelRegistry) -> Predicted:
         model_predictions=predictions,
         predicted_images=predicted,
         figures={
-            "boxes": int((predictions[ModelPredictions.shape] == "box").sum()),
-            "boxes_shown": int((shown[ModelPredictions.shape] == "box").sum()),
-            "choices_shown": int((shown[ModelPredictions.shape] == "choice").sum()),
+            "boxes": int(predictions[ModelPredictions.shape].isin(UPRIGHT_BOXES).sum()),
+            "boxes_shown": int(shown[ModelPredictions.shape].isin(UPRIGHT_BOXES).sum()),
+            "choices_shown": int(shown[ModelPredictions.shape].isin(CLASSIFICATIONS).sum()),
             "images": len(pool),
             "images_without_proposals": int((predicted[PredictedImages.proposals] == 0).sum()),
             "dropped_outputs": int(predicted[PredictedImages.dropped].sum()),

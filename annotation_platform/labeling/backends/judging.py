@@ -13,7 +13,13 @@ from annotation_platform.labeling.backends.label_studio.outlines import (
     share_inside,
     without_repetition,
 )
-from annotation_platform.schema.shapes import UNSURE, Label, rotated_corners
+from annotation_platform.schema.shapes import (
+    KEPT_WHOLE,
+    UNSURE,
+    UPRIGHT_BOXES,
+    Label,
+    rotated_corners,
+)
 
 _OUTSIDE_SHARE = 0.05
 """The share of an image side by which a box or polygon may reach outside and be clipped."""
@@ -37,7 +43,8 @@ def judge(label: Label, canvas: Canvas) -> tuple[Label, list[str]]:
     name, notes = _class_name(label, canvas)
     shape = canvas.ontology.shape_of[name]
     judge = _JUDGES.get(label.shape)
-    if judge is None or (shape != label.shape and (label.shape, shape) != ("box", "rotated_box")):
+    is_turned = label.shape in UPRIGHT_BOXES and shape in KEPT_WHOLE
+    if judge is None or (shape != label.shape and not is_turned):
         raise ValueError(f"shape {label.shape!r:.40}, but class {name!r} has shape {shape!r}")
     try:
         judged, more = judge(replace(label, class_name=name), canvas)

@@ -28,7 +28,7 @@ from annotation_platform.labeling.annotations import (
 )
 from annotation_platform.labeling.backends.judging import judge
 from annotation_platform.labeling.backends.protocol import PreAnnotation
-from annotation_platform.schema.shapes import UNSURE, Label
+from annotation_platform.schema.shapes import NOTHING, UNSURE, Label
 
 NAME = "regions/1"
 
@@ -72,7 +72,7 @@ def write_regions(
         for position, (label, score) in enumerate(
             zip(shown, scores or [None] * len(shown), strict=True)
         )
-        if label.shape != "none"
+        if label.shape != NOTHING.shape
     ]
 
 

@@ -18,7 +18,12 @@ INTERMEDIATE = {
     *("item", "probability", "weight"),  # samples of labels, drawn to estimate errors
     *("known", "regions", "unsure", "size", "wave"),  # annotations while they are compared
     *("truth", "worth", "first"),  # predictions while they are matched
-    *("revision_is", "revision_was"),  # differences between two versions
+    *("revision_is", "revision_was", "cause"),  # differences between two versions
+    *("agreed", "annotator_other", "kappa", "label", "label_of_others", "others", "people"),
+    *("reference", "row", "shown", "task", "unit", "votes", "worker"),  # agreement of annotators
+    *("error", "number"),  # learning curves and samples
+    *("x", "y"),  # edges of a region in a check
+    "grey",  # vectors of images
 }
 """Columns of frames that are never stored."""
 
