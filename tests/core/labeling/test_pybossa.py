@@ -239,7 +239,7 @@ def test_wrong_rows_are_named_by_line_and_the_right_ones_can_be_taken(labeling, 
         9: "not a number",
         10: "is missing",
         11: "check the quotes",
-        12: "who answered",
+        12: "names no annotator",
     }
     assert set(problems) == {f"export_task_run:{line}" for line in expected}
     for line, words in expected.items():

@@ -161,7 +161,7 @@ def test_what_no_model_has_looked_at_is_shown_to_nobody(lake):
 def test_a_class_that_the_model_does_not_know_is_no_mask(lake):
     look(lake, [], [0])
     image_files = ShownImages(lake, MaskingPolicy(classes=("face", "plate")), knows)
-    with pytest.raises(SettingsError, match=r"plate is no class .*boat, face"):
+    with pytest.raises(SettingsError, match=r"plate is not a class .*boat, face"):
         image_files.keys([image_id(0)])
     # Of several models that looked together one is enough.
     look(lake, [], [0], weights=f"{MODEL},{LATER_MODEL}")

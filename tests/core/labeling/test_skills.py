@@ -58,7 +58,7 @@ def test_everybody_has_the_empty_skill_always(store):
 @pytest.mark.parametrize("skill", ["", "  ", "two\nlines", "x" * 101])
 def test_what_is_no_short_word_is_no_skill(store, skill):
     skills = Skills(store)
-    with pytest.raises(LabelingError, match="Give a short word"):
+    with pytest.raises(LabelingError, match="Use a short word"):
         skills.set("ada", skill, granted=True, now=NOON)
     assert Skills(store).of("ada") == []
 
