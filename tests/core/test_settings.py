@@ -100,7 +100,7 @@ def test_the_rate_and_the_interval_reach_what_asks_label_studio(tmp_path):
     )
     parts = build_resources(settings)
     looks = parts["looks"].create_resource(None)
-    assert (looks.hints.path, looks.poll_seconds) == (settings.change_signals_path, 300.0)
+    assert (looks.signals.path, looks.poll_seconds) == (settings.change_signals_path, 300.0)
     lake = open_lake(str(tmp_path / "lake"), tmp_path / "landing")
     policy = read_policy(PROJECT_ROOT / "params.yaml")
     named = {"labeling": parts["labeling"], "lake": lake, "policy": policy}

@@ -185,7 +185,7 @@ def test_labels_in_a_sidecar_that_cannot_be_read_are_refused(landed):
     # A person put the image back although its metadata is bad.
     landed.land(b"{nothing")
     (problem,) = landed.imported().labels["problem"]
-    assert problem.startswith("bad metadata: no JSON")
+    assert problem.startswith("bad metadata: not JSON")
 
 
 @pytest.mark.parametrize(

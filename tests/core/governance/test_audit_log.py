@@ -237,7 +237,7 @@ def test_deleted_days_and_logs_of_other_homes_are_noted(tmp_path):
     found = home.verify()
     assert found.whole
     assert found.notes == (
-        "2026-05-02.jsonl:1 is number 4: the lines before it are not kept",
+        "2026-05-02.jsonl:1 is number 4: the lines before it were deleted",
         "1 events depend on deleted days of the access log",
     )
     other = Home(tmp_path, name="other home")

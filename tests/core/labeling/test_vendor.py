@@ -412,7 +412,7 @@ def test_archives_and_folders_that_reach_outside_are_refused_whole(labeling, pac
         "leads out": [("answers.json", annotations), ("../answers.json", annotations)],
         "is a link": [("answers.json", annotations), (link, "/etc/passwd")],
         "ratio|times": [("answers.json", annotations), ("images/bomb", bytes(20_000_000))],
-        "in it twice": [("answers.json", annotations), ("./answers.json", annotations)],
+        "in the archive twice": [("answers.json", annotations), ("./answers.json", annotations)],
         "found none": [("answer.json", annotations)],
         "found a/answers.json and b/": [
             ("a/answers.json", annotations),

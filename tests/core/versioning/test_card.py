@@ -111,12 +111,12 @@ def test_the_card_says_what_its_audit_found():
 
 def test_agreement_is_of_images_that_several_people_annotated():
     rows = [
-        *boxes(0, 2, responses=4, support=3),
-        *boxes(1, 1, responses=2, support=2),
-        *boxes(2, 1, name="Würfel", responses=4, support=2),
-        *boxes(3, 5, responses=1, support=1),
-        *boxes(4, 1, name="Würfel", responses=0, support=0, origin="voc"),
-        row(5, 0, NOTHING, responses=3, support=3),
+        *boxes(0, 2, annotations=4, support=3),
+        *boxes(1, 1, annotations=2, support=2),
+        *boxes(2, 1, name="Würfel", annotations=4, support=2),
+        *boxes(3, 5, annotations=1, support=1),
+        *boxes(4, 1, name="Würfel", annotations=0, support=0, origin="voc"),
+        row(5, 0, NOTHING, annotations=3, support=3),
     ]
     card = card_of(rows)
     assert card["agreement"] == {
@@ -180,7 +180,7 @@ def test_a_limit_is_listed_only_where_it_holds():
     fine = [*many("train", 60, 0), *many("val", 50, 100), *many("test", 50, 200, source="b")]
     assert limits_of(fine, plain) == {}
 
-    one = [*fine, *many("test", 1, 300, responses=1)]
+    one = [*fine, *many("test", 1, 300, annotations=1)]
     assert limits_of(one, plain)["labels_of_one_annotation"]["number"] == 2
     few = [*many("train", 60, 0), *many("val", 49, 100), *many("test", 50, 200, source="b")]
     assert {name: limit["number"] for name, limit in limits_of(few, plain).items()} == {
