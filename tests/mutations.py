@@ -136,9 +136,9 @@ DEFECTS = [
     Defect(
         "Reconciliation accepts an arrival with two outcomes.",
         "annotation_platform/reporting/reconciliation.py",
-        "if rows[key, stamp] != 1]  # fmt: skip",
-        "if rows[key, stamp] < 1]  # fmt: skip",
-        ("tests/core/reporting/test_account.py",),
+        "if rows[key, stamp] != 1",
+        "if rows[key, stamp] < 1",
+        ("tests/core/reporting/test_reconciliation.py",),
     ),
     Defect(
         "A round takes files that are still being written: the settle time is ignored.",
@@ -172,13 +172,13 @@ DEFECTS = [
     # Versions
     Defect(
         "The folder object is uploaded before the files that it names.",
-        "annotation_platform/versioning/publisher.py",
+        "annotation_platform/versioning/objects.py",
         "files = {name: folder.source(name) for name in missing if name != folder.md5}\n"
-        "job.remote.upload(files, progress=progress)",
+        "remote.upload(files, progress=progress)",
         "files = {name: folder.source(name) for name in missing if name != folder.md5}\n"
         "if folder.md5 in missing:\n"
-        "    job.remote.upload({folder.md5: folder.source(folder.md5)})\n"
-        "job.remote.upload(files, progress=progress)",
+        "    remote.upload({folder.md5: folder.source(folder.md5)})\n"
+        "remote.upload(files, progress=progress)",
         (
             "tests/system/test_versions.py::"
             "test_a_changed_file_of_the_lake_is_refused_by_name_and_nothing_is_published",
@@ -187,8 +187,8 @@ DEFECTS = [
     Defect(
         "The manifest of a version lacks the digest of the policy.",
         "annotation_platform/versioning/publisher.py",
-        "rounds=job.rounds,\npolicy_digest=job.policy_digest,",
-        'rounds=job.rounds,\npolicy_digest="",',
+        "rounds=inputs.rounds,\npolicy_digest=inputs.policy_digest,",
+        'rounds=inputs.rounds,\npolicy_digest="",',
         (
             "tests/system/test_versions.py::"
             "test_a_version_names_its_code_and_what_in_it_was_not_committed",
@@ -203,25 +203,25 @@ DEFECTS = [
     ),
     Defect(
         "Erasure leaves the copy in DVC's cache.",
-        "annotation_platform/governance/erasure/erase.py",
+        "annotation_platform/governance/erasure/steps.py",
         "cached.unlink(missing_ok=True)",
-        "say(done, len(doomed) + len(cached.parts) * 0)",
+        "progress(done, len(doomed) + len(cached.parts) * 0)",
         (
             "tests/pipeline/test_erase.py::test_an_image_goes_from_everywhere_and_versions_stay_whole",
         ),
     ),
     Defect(
         "gc removes objects although it is a dry run.",
-        "annotation_platform/cli_versions.py",
-        "dry_run=not yes,\nothers=[opened(settings, each) for each in also or []],",
-        "dry_run=False,\nothers=[opened(settings, each) for each in also or []],",
+        "annotation_platform/cli/version/integrity.py",
+        "dry_run=not yes,\nothers=OtherRegistries(",
+        "dry_run=False,\nothers=OtherRegistries(",
         ("tests/system/test_verify.py::test_the_commands_say_so_in_json_and_by_their_exit",),
     ),
     # Audit log and storage
     Defect(
         "A line of the audit log may follow on another line than the one before it.",
         "annotation_platform/storage/chain.py",
-        "if Link(this.number - 1, this.previous) != self._last:",
+        "if ChainLink(this.number - 1, this.previous) != self._last:",
         "if this.number - 1 != self._last.number:",
         ("tests/core/storage/test_chain.py",),
     ),

@@ -3,6 +3,8 @@
 import ast
 import io
 import re
+import subprocess
+import sys
 import tokenize
 from collections import Counter
 from pathlib import Path
@@ -95,3 +97,11 @@ def test_a_public_class_name_belongs_to_one_module():
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 found.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
     assert {name: paths for name, paths in found.items() if len(paths) > 1} == {}
+
+
+def test_every_planted_defect_can_be_planted():
+    """``tests/mutations.py`` names lines of the product: each must be there exactly once."""
+    listed = subprocess.run(
+        [sys.executable, "tests/mutations.py", "--list"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert listed.returncode == 0, listed.stderr + listed.stdout

@@ -173,7 +173,10 @@ def test_a_crowd_may_be_a_box(tmp_path):
         ({"segmentation": {"size": [4, 5], "counts": [21, -1]}}, "neither a list of run lengths"),
         ({"segmentation": {"size": [4, 5], "counts": [10**400]}}, "neither a list of run lengths"),
         ({"segmentation": {"size": [4, 5], "counts": [True, 19]}}, "neither a list of run lengths"),
-        ({"segmentation": {"size": [4, 5], "counts": "oooooooooooooooo0"}}, "not in COCO's compressed form"),
+        (
+            {"segmentation": {"size": [4, 5], "counts": "oooooooooooooooo0"}},
+            "not in COCO's compressed form",
+        ),
         ({"segmentation": {"size": [4, 5], "counts": "zzz"}}, "not in COCO's compressed form"),
         ({"segmentation": {"size": [4, 5]}}, "neither a list of run lengths"),
         ({"rotated_box": [1, 2, 3, 4]}, "rotated_box"),
