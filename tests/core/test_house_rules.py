@@ -102,6 +102,10 @@ def test_a_public_class_name_belongs_to_one_module():
 def test_every_planted_defect_can_be_planted():
     """``tests/mutations.py`` names lines of the product: each must be there exactly once."""
     listed = subprocess.run(
-        [sys.executable, "tests/mutations.py", "--list"], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "tests/mutations.py", "--list"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert listed.returncode == 0, listed.stderr + listed.stdout
