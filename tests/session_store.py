@@ -80,6 +80,9 @@ def _content(path: Path) -> str:
     """Return the digest of a file; of a link, which may lead to itself, where it points."""
     if path.is_symlink():
         return f"link to {path.readlink()}"
+    if not path.is_file():
+        # A pipe would block whoever reads it.
+        return f"mode {path.stat().st_mode:o}"
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 

@@ -268,7 +268,7 @@ def test_a_deadline_closes_a_round_that_has_enough_annotations(platform):
     )  # fmt: skip
     images = sorted(tasks["image_id"])
     platform.say(ONE, lambda image, _: box(classes(platform)[0], 9) if image < images[3] else None)
-    assert "3 of 8 places" in reason(platform.tick(labeling_complete_sensor))
+    assert "3 of 8 assignments" in reason(platform.tick(labeling_complete_sensor))
     platform.say(ONE, lambda image, _: box(classes(platform)[0], 9) if image < images[5] else None)
     assert requested(platform.tick(labeling_complete_sensor)) == [("merge_round", ONE)]
     assert platform.run("merge_round", ONE).success

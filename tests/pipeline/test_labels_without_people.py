@@ -226,7 +226,7 @@ def test_what_is_right_is_accepted_and_trains_and_its_path_is_told(world):
     was, now = (world.platform.state(tag) for tag in (version["tag"], tag_of(world, ONE)))
     (proposed,) = set(tables.read(AutoLabels, ONE)["weights_sha256"])
     (impact,) = find_impact(Subject("model", proposed), [was, now], {}).versions[:1]
-    rests = impact.rests.set_index("label_id")["how"]
+    rests = impact.dependents.set_index("label_id")["how"]
     assert set(rests.index[rests == "accepted"]) == set(auto["label_id"])
     expected, found = impact.without.changes, find_changes(was.labels, now.labels)
     assert expected.equals(found[expected.columns])
@@ -249,7 +249,7 @@ def test_accepted_images_are_seen_again_blind_and_a_later_certificate_takes_over
     selected = tables.read(SelectedImages, TWO)
     again = selected[selected["rule"] == "reaudit"]
     assert set(again["image_id"]) == drawn
-    assert "accepted without a person" in again["reason"].iloc[0]
+    assert "automatically accepted" in again["reason"].iloc[0]
     tasks = tables.read(LabelTasks, TWO)
     assert tasks.loc[tasks["image_id"].isin(drawn), "blind"].all()
     verdict = tables.read(Reaudits, TWO).set_index("certified_round").loc[ONE]

@@ -43,7 +43,7 @@ def test_before_a_model_has_looked_nobody_is_asked_and_the_way_on_is_said(platfo
     change(platform, "masking", classes=["person"])
     platform.land(1)
     platform.hurry()
-    with pytest.raises(NotReadyError, match=r"8 of 8 images are not shown .*model_predictions"):
+    with pytest.raises(NotReadyError, match=r"8 of 8 images cannot be shown.*model_predictions"):
         platform.start_round(ONE)
     assert asked(platform) == []
     assert not list(platform.lake.store.list("shown"))

@@ -112,7 +112,7 @@ def test_what_cannot_be_exported_is_one_line_and_leaves_nothing(world, command, 
     reach = ["--out", out, "--registry", world.registry]
     for version, known, says in (
         ("3.0.0", "coco", "no version 'training-set@v3.0.0'"),
-        ("1.0.0", "cocoo", "'cocoo' is no format"),
+        ("1.0.0", "cocoo", "'cocoo' is not a format"),
     ):
         code, said = command("version", "export", version, "--format", known, *reach)
         assert code == 2

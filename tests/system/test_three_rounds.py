@@ -259,7 +259,7 @@ def test_the_same_story_with_a_real_label_studio(tmp_path):
 
 def test_a_home_that_holds_something_else_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("ten years of work")
-    with pytest.raises(SettingsError, match="no demonstration of ours"):
+    with pytest.raises(SettingsError, match="holds no demonstration"):
         prepare_home(drawn_material(1, 1, seed=0), DemoOptions(home=tmp_path))
     assert (tmp_path / "thesis.txt").read_text() == "ten years of work"
 
