@@ -47,6 +47,7 @@ from annotation_platform.schema.tables import (
 )
 from annotation_platform.selection.overrides import SelectionOverrides
 from annotation_platform.settings import Settings
+from annotation_platform.storage.migration import migrate
 from annotation_platform.versioning.checkout import checkout_version
 from annotation_platform.versioning.registry import list_versions, open_remote, read_manifest
 from annotation_platform.versioning.stages import stages_of_versions
@@ -343,6 +344,17 @@ def test_a_version_of_the_earlier_release_is_rebuilt_by_its_own_code(old, tag):
     assert done.rebuilt_md5 == expected_of(tag)["dataset_md5"]
     assert done.same
     assert done.images == expected_of(tag)["images"]
+
+
+def test_a_migrated_home_is_read_explained_and_rebuilt_as_before(old, tmp_path):
+    shutil.copytree(old.settings.home_path, tmp_path / "home", symlinks=True)
+    moved = Home(opened(tmp_path / "home"))
+    written = sum(len(of_rounds) for of_rounds in EXPECTED["tables"].values())
+    assert len(migrate(moved.lake.store)) == written
+    assert migrate(moved.lake.store) == []
+    test_every_table_of_the_earlier_release_is_read(moved)
+    test_an_image_of_the_earlier_release_is_explained_as_it_was(moved)
+    test_a_version_of_the_earlier_release_is_rebuilt_by_its_own_code(moved, OLD[-1])
 
 
 def test_the_new_version_differs_from_the_old_ones_by_the_new_round(continued):
