@@ -15,7 +15,7 @@ from annotation_platform.labeling.backends.protocol import (
     Submission,
 )
 from annotation_platform.schema.ontology import Ontology
-from annotation_platform.schema.tables import table_named
+from annotation_platform.schema.tables import LabelTasks, ReviewTasks
 from annotation_platform.storage.journal import Journal
 from annotation_platform.storage.objects import ObjectStore
 from annotation_platform.storage.round_tables import RoundTables
@@ -208,9 +208,7 @@ class SeveralLabeling(LabelingBackend):
         """Return whether tasks were published already; reviews for a round of reviews."""
         tables = RoundTables(self._store)
         labelled = round_id.removesuffix("-review")
-        return tables.exists(
-            table_named("label_tasks" if labelled == round_id else "review_tasks"), labelled
-        )
+        return tables.exists(LabelTasks if labelled == round_id else ReviewTasks, labelled)
 
     def _open_shares(self, *, review: bool) -> dict[str, float]:
         """Return the shares of back ends that get new tasks; vendors get no reviews."""
