@@ -73,10 +73,14 @@ def _plain(
     shapes: Callable[[Any], Collection[str]] = lambda names: names,
     **options: Any,
 ) -> Format:
-    """Return a format whose module has ``read_x``, ``write_x``, ``x_losses`` and ``HOLDS``."""
+    """Return a format whose module has ``read_x``, ``write_x``, ``x_losses`` and ``HOLDS``.
+
+    ``x`` is the name of the module, or of the package that it is in.
+    """
 
     def function(kind: str) -> Any:
-        return getattr(import_module(f"annotation_platform.formats.{module}"), kind.format(module))
+        functions = import_module(f"annotation_platform.formats.{module}")
+        return getattr(functions, kind.format(module.partition(".")[0]))
 
     def write(dataset: "Dataset", folder: Path, _: ImageFiles, __: ImageProgress | None) -> None:
         function("write_{}")(dataset, folder, **options)
@@ -144,7 +148,10 @@ def _read_createml(path: Path, image_files: Path | None) -> Reading:
 
 
 def _read_label_studio(path: Path, _: Path | None) -> Reading:
-    from annotation_platform.formats.label_studio import LABEL_STUDIO_FILE, read_label_studio
+    from annotation_platform.formats.label_studio.writing import (
+        LABEL_STUDIO_FILE,
+        read_label_studio,
+    )
 
     return read_label_studio(path / LABEL_STUDIO_FILE if path.is_dir() else path)
 
@@ -273,7 +280,7 @@ _ALL = (
     _rows("csv", "CSV for programs, exact", "csv"),
     _rows("csv-spreadsheet", "CSV for spreadsheets: no cell is a formula", "csv", spreadsheet=True),
     _rows("jsonl", "JSON Lines, exact", "jsonl"),
-    _plain("label-studio", "Label Studio JSON", "label_studio", read=_read_label_studio),
+    _plain("label-studio", "Label Studio JSON", "label_studio.writing", read=_read_label_studio),
     Format(
         "webdataset",
         "WebDataset shards, images included",

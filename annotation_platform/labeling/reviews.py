@@ -9,11 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from annotation_platform.consensus.overlap import labels_of
 from annotation_platform.errors import NotReadyError
 from annotation_platform.governance.audit_log.recording import record_policy, record_reviews
 from annotation_platform.images.accepted import accepted_images
-from annotation_platform.labeling.annotations import Canvas, Review
 from annotation_platform.labeling.assignment_plan import (
     AnnotationRequest,
     AssignmentPlan,
@@ -36,7 +34,9 @@ from annotation_platform.labeling.shown_images import ShownImages
 from annotation_platform.labeling.skills import REVIEWER, Skills
 from annotation_platform.labeling.snapshots import as_of, review_inputs
 from annotation_platform.policy import Policy
+from annotation_platform.schema.annotations import Canvas, Review
 from annotation_platform.schema.shapes import NOTHING, STATEMENTS, UNSURE
+from annotation_platform.schema.shapes.overlap import labels_of
 from annotation_platform.schema.tables import (
     CleanedImages,
     Conflicts,

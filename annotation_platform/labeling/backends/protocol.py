@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar
 
-from annotation_platform.labeling.annotations import Payload
+from annotation_platform.schema.annotations import Payload
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import Label
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from annotation_platform.errors import DataError, FormatError
 from annotation_platform.formats.coco import write_coco
+from annotation_platform.formats.label_studio.results import write_result
 from annotation_platform.formats.yolo import write_yolo
 from annotation_platform.ingestion.labels import (
     ImageLabels,
@@ -22,7 +23,6 @@ from annotation_platform.ingestion.labels import (
     sidecar_labels,
 )
 from annotation_platform.ingestion.sidecars import ImportedBox, read_sidecar
-from annotation_platform.labeling.backends.label_studio.results import write_result
 from annotation_platform.policy import CleaningPolicy
 from annotation_platform.schema.dataset import IMAGE_COLUMNS, LABEL_COLUMNS, Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from annotation_platform.consensus.resolve import resolve_consensus
+from annotation_platform.formats.label_studio.results import read_result, write_result
 from annotation_platform.labeling.annotation_tables import human_labels
-from annotation_platform.labeling.backends.label_studio.results import read_result, write_result
 from annotation_platform.labeling.backends.protocol import PreAnnotation, Replica
 from annotation_platform.labeling.backends.regions import write_regions
 from annotation_platform.labeling.counting import count_annotations

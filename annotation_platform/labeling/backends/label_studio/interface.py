@@ -6,7 +6,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from annotation_platform.errors import SettingsError
-from annotation_platform.labeling.backends.label_studio.region_codecs import CODECS, check_held
+from annotation_platform.formats.label_studio.region_codecs import CODECS, check_held
 from annotation_platform.schema.ontology import LabelClass, Ontology, class_colors
 from annotation_platform.schema.shapes import CLASSIFICATIONS
 

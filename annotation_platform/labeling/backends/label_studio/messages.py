@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC
 from typing import Any
 
-from annotation_platform.labeling.annotations import Payload
+from annotation_platform.formats.label_studio.results import write_pre_annotations
 from annotation_platform.labeling.backends.label_studio.codec import NAME as CODEC
 from annotation_platform.labeling.backends.label_studio.interface import (
     CONFLICTS_NAME,
@@ -14,7 +14,6 @@ from annotation_platform.labeling.backends.label_studio.interface import (
 from annotation_platform.labeling.backends.label_studio.people import (
     email_in,
 )
-from annotation_platform.labeling.backends.label_studio.results import write_pre_annotations
 from annotation_platform.labeling.backends.label_studio.tasks import (
     Prediction,
     StoredAnnotation,
@@ -24,6 +23,7 @@ from annotation_platform.labeling.backends.protocol import (
     Replica,
     Submission,
 )
+from annotation_platform.schema.annotations import Payload
 
 
 def task_of(replica: Replica, round_id: str, image: str) -> dict[str, Any]:

@@ -4,12 +4,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from annotation_platform.labeling.annotations import (
-    DecodedAnnotation,
-    NamedLabel,
-    Region,
-    only_choice,
+from annotation_platform.formats.label_studio.read_regions import read_region
+from annotation_platform.formats.label_studio.region_codecs import (
+    CODECS,
+    RegionCanvas,
+    RegionError,
 )
+from annotation_platform.formats.label_studio.write_regions import write_region
 from annotation_platform.labeling.backends.label_studio.interface import (
     ACCEPT,
     COMMENT_NAME,
@@ -17,14 +18,13 @@ from annotation_platform.labeling.backends.label_studio.interface import (
     REASON_NAME,
     REJECT,
 )
-from annotation_platform.labeling.backends.label_studio.read_regions import read_region
-from annotation_platform.labeling.backends.label_studio.region_codecs import (
-    CODECS,
-    RegionCanvas,
-    RegionError,
-)
-from annotation_platform.labeling.backends.label_studio.write_regions import write_region
 from annotation_platform.labeling.backends.protocol import PreAnnotation
+from annotation_platform.schema.annotations import (
+    DecodedAnnotation,
+    NamedLabel,
+    Region,
+    only_choice,
+)
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import CLASSIFICATIONS, SHAPES, UNSURE, Label
 

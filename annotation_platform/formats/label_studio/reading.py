@@ -1,4 +1,4 @@
-"""Reading of Label Studio's JSON export, task by task; ``label_studio.py`` lists what is lost."""
+"""Reading of Label Studio's JSON export, task by task; ``writing.py`` lists what is lost."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -18,7 +18,7 @@ from annotation_platform.formats.files import (
     make_ontology,
     read_json,
 )
-from annotation_platform.formats.label_studio_regions import (
+from annotation_platform.formats.label_studio.annotation_regions import (
     MOST_SHOWN,
     RegionReader,
     TaskError,
@@ -31,8 +31,8 @@ from annotation_platform.formats.label_studio_regions import (
     read_boxes,
     without_twins,
 )
+from annotation_platform.formats.label_studio.region_codecs import CODECS
 from annotation_platform.labeling.backends.label_studio.interface import UNSURE_NAME
-from annotation_platform.labeling.backends.label_studio.region_codecs import CODECS
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import Ontology

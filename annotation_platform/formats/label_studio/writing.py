@@ -16,10 +16,11 @@ from typing import Any
 
 import pandas as pd
 
-from annotation_platform.consensus.overlap import labels_of
 from annotation_platform.errors import DataError
 from annotation_platform.formats.files import class_ids, write_files
-from annotation_platform.formats.label_studio_reading import image_path, read_label_studio
+from annotation_platform.formats.label_studio.reading import image_path, read_label_studio
+from annotation_platform.formats.label_studio.region_codecs import CODECS
+from annotation_platform.formats.label_studio.results import write_result
 from annotation_platform.formats.losses import (
     LEFT_OUT,
     attribute_losses,
@@ -28,11 +29,10 @@ from annotation_platform.formats.losses import (
     sentence,
     shape_losses,
 )
-from annotation_platform.labeling.backends.label_studio.region_codecs import CODECS
-from annotation_platform.labeling.backends.label_studio.results import write_result
 from annotation_platform.schema.dataset import IMAGE_COLUMNS, Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.shapes import AREAS, POINTS, Label
+from annotation_platform.schema.shapes.overlap import labels_of
 
 __all__ = [
     "image_path",
