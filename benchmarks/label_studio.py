@@ -27,7 +27,8 @@ from annotation_platform.formats.label_studio.results import write_pre_annotatio
 from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient, _task
 from annotation_platform.labeling.backends.label_studio.image_sources import FolderImages
 from annotation_platform.labeling.backends.label_studio.interface import tasks_tab
-from annotation_platform.labeling.backends.protocol import PreAnnotation, Replica
+from annotation_platform.labeling.backends.protocol import Replica
+from annotation_platform.schema.annotations import PreAnnotation
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import Label
 from annotation_platform.servers.label_studio import LabelStudioServer, make_template

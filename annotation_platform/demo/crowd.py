@@ -8,14 +8,10 @@ from typing import Literal, Protocol
 import pandas as pd
 
 from annotation_platform.demo.annotators import SimulatedPerson, annotation_rng, simulate_annotation
+from annotation_platform.formats.label_studio.control_names import ACCEPT, DECISION_NAME, IMAGE_NAME
 from annotation_platform.formats.label_studio.results import write_result
 from annotation_platform.labeling.backends.label_studio.codec import NAME as LABEL_STUDIO
 from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp
-from annotation_platform.labeling.backends.label_studio.interface import (
-    ACCEPT,
-    DECISION_NAME,
-    IMAGE_NAME,
-)
 from annotation_platform.labeling.backends.regions import write_decision, write_regions
 from annotation_platform.labeling.backends.registry import decode
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling

@@ -148,10 +148,8 @@ def _read_createml(path: Path, image_files: Path | None) -> Reading:
 
 
 def _read_label_studio(path: Path, _: Path | None) -> Reading:
-    from annotation_platform.formats.label_studio.writing import (
-        LABEL_STUDIO_FILE,
-        read_label_studio,
-    )
+    from annotation_platform.formats.label_studio.reading import read_label_studio
+    from annotation_platform.formats.label_studio.writing import LABEL_STUDIO_FILE
 
     return read_label_studio(path / LABEL_STUDIO_FILE if path.is_dir() else path)
 

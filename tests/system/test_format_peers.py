@@ -18,7 +18,8 @@ import pytest
 from PIL import Image
 
 from annotation_platform.formats.coco import read_coco, read_coco_boxes, write_coco
-from annotation_platform.formats.label_studio.writing import read_label_studio, write_label_studio
+from annotation_platform.formats.label_studio.reading import read_label_studio
+from annotation_platform.formats.label_studio.writing import write_label_studio
 from annotation_platform.formats.voc import read_voc, write_voc
 from annotation_platform.formats.yolo import read_yolo, write_yolo
 from annotation_platform.labeling.backends.label_studio.interface import labeling_config

@@ -19,9 +19,6 @@ from annotation_platform.schema.shapes.outline_repair import (
     without_repetition,
 )
 
-CONTROL_NAME = "label"
-"""The name of the box tool in the configuration; results carry it as ``from_name``."""
-
 _ROUNDING_PIXELS = 0.01
 """Rounding error of browsers; a region that is off by less is exactly at the edge."""
 
@@ -319,7 +316,7 @@ CODECS: dict[str, RegionCodec] = {
     for codec in (
         RegionCodec(
             "box",
-            control=CONTROL_NAME,
+            control="label",
             phrase="a box",
             tag="RectangleLabels",
             heading="Box",

@@ -18,7 +18,6 @@ import pandas as pd
 
 from annotation_platform.errors import DataError
 from annotation_platform.formats.files import class_ids, write_files
-from annotation_platform.formats.label_studio.reading import image_path, read_label_studio
 from annotation_platform.formats.label_studio.region_codecs import CODECS
 from annotation_platform.formats.label_studio.results import write_result
 from annotation_platform.formats.losses import (
@@ -33,14 +32,6 @@ from annotation_platform.schema.dataset import IMAGE_COLUMNS, Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.shapes import AREAS, POINTS, Label
 from annotation_platform.schema.shapes.overlap import labels_of
-
-__all__ = [
-    "image_path",
-    "label_studio_losses",
-    "read_label_studio",
-    "render_label_studio",
-    "write_label_studio",
-]
 
 LABEL_STUDIO_FILE = "label_studio.json"
 

@@ -8,10 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from annotation_platform.errors import DataError, FormatError
+from annotation_platform.formats.label_studio.reading import read_label_studio
 from annotation_platform.formats.label_studio.results import write_result
 from annotation_platform.formats.label_studio.writing import (
     label_studio_losses,
-    read_label_studio,
     render_label_studio,
     write_label_studio,
 )

@@ -19,7 +19,6 @@ import pytest
 from annotation_platform.errors import DataError, SettingsError
 from annotation_platform.formats.label_studio.results import write_result
 from annotation_platform.labeling.annotation_tables import human_labels
-from annotation_platform.labeling.backends.protocol import PreAnnotation
 from annotation_platform.labeling.backends.pybossa.exports import read_pybossa
 from annotation_platform.labeling.backends.regions import (
     read_pre_annotations,
@@ -45,6 +44,7 @@ from annotation_platform.schema.annotations import (
     FIRST_CODEC,
     Canvas,
     Payload,
+    PreAnnotation,
     Review,
     same_labels,
 )

@@ -5,12 +5,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC
 from typing import Any
 
+from annotation_platform.formats.label_studio.control_names import CONFLICTS_NAME, NOTE_NAME
 from annotation_platform.formats.label_studio.results import write_pre_annotations
 from annotation_platform.labeling.backends.label_studio.codec import NAME as CODEC
-from annotation_platform.labeling.backends.label_studio.interface import (
-    CONFLICTS_NAME,
-    NOTE_NAME,
-)
 from annotation_platform.labeling.backends.label_studio.people import (
     email_in,
 )
