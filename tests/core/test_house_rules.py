@@ -23,7 +23,6 @@ AVOIDED = (
 
 
 # What is over a limit today; a change may lower these figures and never raise them.
-LONG_FILES = {"annotation_platform/provenance/image_history.py": 408}
 LITERAL_COLUMNS = 1200
 
 
@@ -64,7 +63,7 @@ def test_words_that_the_glossary_replaces_are_rare(pattern, most):
 
 def test_no_file_is_longer_than_400_lines():
     lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in FILES}
-    assert {name: length for name, length in lengths.items() if length > 400} == LONG_FILES
+    assert {name: length for name, length in lengths.items() if length > 400} == {}
 
 
 def test_no_function_is_longer_than_60_lines():
