@@ -30,7 +30,7 @@ from annotation_platform.labeling.backends.label_studio.results import write_pre
 from annotation_platform.labeling.backends.protocol import PreAnnotation, Replica
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import Label
-from annotation_platform.servers.label_studio import LabelStudioServer, make_template
+from tests.system.prepared_label_studio import PreparedLabelStudio, make_template
 
 BATCH = PAGE = 500
 ONTOLOGY = Ontology.from_names(["cat", "dog"])
@@ -221,7 +221,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         lake = place / "lake"
-        with LabelStudioServer(
+        with PreparedLabelStudio(
             place / "label-studio",
             document_root=lake,
             secrets_path=place / "secrets.json",
