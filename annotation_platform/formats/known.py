@@ -78,11 +78,12 @@ def _plain(
 ) -> Format:
     """Return a format whose module has ``read_x``, ``render_x``, ``x_losses`` and ``HOLDS``.
 
-    ``kind`` is x if it is not the module's name; such a format loses nothing.
+    ``x`` is the name of the module, or of the package that it is in; or ``kind``, and then the
+    format loses nothing.
     """
 
     def function(form: str) -> Any:
-        return getattr(_module(module), form.format(kind or module))
+        return getattr(_module(module), form.format(kind or module.partition(".")[0]))
 
     def write(dataset: "Dataset", folder: Path, _: ImageFiles, __: ImageProgress | None) -> None:
         write_files(function("render_{}")(dataset, **options), folder)
@@ -139,9 +140,8 @@ def _read_with_sizes(
 
 
 def _read_label_studio(path: Path, _: Path | None) -> Reading:
-    label_studio = _module("label_studio")
-    file = path / label_studio.LABEL_STUDIO_FILE if path.is_dir() else path
-    reading: Reading = label_studio.read_label_studio(file)
+    file = path / _module("label_studio.writing").LABEL_STUDIO_FILE if path.is_dir() else path
+    reading: Reading = _module("label_studio.reading").read_label_studio(file)
     return reading
 
 
@@ -246,7 +246,7 @@ _ALL = (
         spreadsheet=True,
     ),
     _plain("jsonl", "JSON Lines, exact", "csv_jsonl", kind="jsonl"),
-    _plain("label-studio", "Label Studio JSON", "label_studio", read=_read_label_studio),
+    _plain("label-studio", "Label Studio JSON", "label_studio.writing", read=_read_label_studio),
     Format(
         "webdataset",
         "WebDataset shards, images included",

@@ -17,10 +17,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from annotation_platform.consensus.overlap import labels_of
 from annotation_platform.formats.coco import read_coco, read_coco_boxes, render_coco
 from annotation_platform.formats.files import write_files
-from annotation_platform.formats.label_studio import read_label_studio, render_label_studio
+from annotation_platform.formats.label_studio.reading import read_label_studio
+from annotation_platform.formats.label_studio.writing import render_label_studio
 from annotation_platform.formats.voc import read_voc, render_voc
 from annotation_platform.formats.yolo import read_yolo, render_yolo
 from annotation_platform.labeling.backends.label_studio.interface import labeling_config
@@ -28,6 +28,7 @@ from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS, as_boxes, iou_matrix
 from annotation_platform.schema.ontology import LabelClass, Ontology
 from annotation_platform.schema.shapes import Label, outlines_of
+from annotation_platform.schema.shapes.overlap import labels_of
 from annotation_platform.schema.shapes.raster import rasterise
 
 pytestmark = pytest.mark.long

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageColor, ImageDraw
 
-from annotation_platform.labeling.annotations import Canvas, same_labels
+from annotation_platform.formats.label_studio.results import read_result
 from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
 from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp
 from annotation_platform.labeling.backends.label_studio.image_sources import (
@@ -21,9 +21,9 @@ from annotation_platform.labeling.backends.label_studio.image_sources import (
     private_endpoint,
 )
 from annotation_platform.labeling.backends.label_studio.people import add_person
-from annotation_platform.labeling.backends.label_studio.results import read_result
-from annotation_platform.labeling.backends.protocol import PreAnnotation, Replica
+from annotation_platform.labeling.backends.protocol import Replica
 from annotation_platform.labeling.backends.registry import decode_review
+from annotation_platform.schema.annotations import Canvas, PreAnnotation, same_labels
 from annotation_platform.schema.ontology import LabelClass, Ontology, class_colors
 from annotation_platform.schema.shapes import UNSURE, Label, rotated_corners
 from annotation_platform.storage.s3 import Bucket

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from annotation_platform.consensus.overlap import labels_of
 from annotation_platform.errors import DataError, FormatError
 from annotation_platform.formats.coco import (
     coco_losses,
@@ -21,6 +20,7 @@ from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import Label
+from annotation_platform.schema.shapes.overlap import labels_of
 from tests.core.formats.every_shape import ALL, ONTOLOGY, assert_same_labels, datasets, row
 
 IN_ANY_FOLDER = settings(

@@ -7,18 +7,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from annotation_platform.consensus.overlap import labels_of
 from annotation_platform.errors import DataError, FormatError
 from annotation_platform.formats.files import write_files
-from annotation_platform.formats.label_studio import (
+from annotation_platform.formats.label_studio.reading import read_label_studio
+from annotation_platform.formats.label_studio.results import write_result
+from annotation_platform.formats.label_studio.writing import (
     label_studio_losses,
-    read_label_studio,
     render_label_studio,
 )
-from annotation_platform.labeling.backends.label_studio.results import write_result
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.ontology import LabelClass, Ontology
 from annotation_platform.schema.shapes import UNSURE, Label
+from annotation_platform.schema.shapes.overlap import labels_of
 from tests.core.formats.every_shape import ONTOLOGY, assert_same_labels, datasets, row
 
 IN_ANY_FOLDER = settings(

@@ -14,6 +14,7 @@ from PIL import Image
 from annotation_platform.errors import DataError, FormatError
 from annotation_platform.formats.coco import render_coco
 from annotation_platform.formats.files import write_files
+from annotation_platform.formats.label_studio.results import write_result
 from annotation_platform.formats.yolo import render_yolo
 from annotation_platform.ingestion.labels import (
     ImageLabels,
@@ -23,7 +24,6 @@ from annotation_platform.ingestion.labels import (
     sidecar_labels,
 )
 from annotation_platform.ingestion.sidecars import ImportedBox, read_sidecar
-from annotation_platform.labeling.backends.label_studio.results import write_result
 from annotation_platform.policy import CleaningPolicy
 from annotation_platform.schema.dataset import IMAGE_COLUMNS, LABEL_COLUMNS, Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS

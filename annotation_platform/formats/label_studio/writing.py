@@ -15,10 +15,10 @@ from typing import Any
 
 import pandas as pd
 
-from annotation_platform.consensus.overlap import labels_of
 from annotation_platform.errors import DataError
 from annotation_platform.formats.files import class_ids
-from annotation_platform.formats.label_studio_reading import image_path, read_label_studio
+from annotation_platform.formats.label_studio.region_codecs import CODECS
+from annotation_platform.formats.label_studio.results import write_result
 from annotation_platform.formats.losses import (
     LEFT_OUT,
     attribute_losses,
@@ -27,18 +27,10 @@ from annotation_platform.formats.losses import (
     sentence,
     shape_losses,
 )
-from annotation_platform.labeling.backends.label_studio.region_codecs import CODECS
-from annotation_platform.labeling.backends.label_studio.results import write_result
 from annotation_platform.schema.dataset import IMAGE_COLUMNS, Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.shapes import AREAS, POINTS, Label
-
-__all__ = [
-    "image_path",
-    "label_studio_losses",
-    "read_label_studio",
-    "render_label_studio",
-]
+from annotation_platform.schema.shapes.overlap import labels_of
 
 LABEL_STUDIO_FILE = "label_studio.json"
 
