@@ -39,7 +39,7 @@ class WeightFile:
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedWeights:
     """The weights that torchvision publishes for an architecture, and how they are recognized."""
 
     architecture: str
@@ -68,7 +68,7 @@ class WeightFormat:
     class_layer: str  # start of the names of tensors that have a row for each class
     side_key: str  # of the image size in the head
     sides: range  # a file that asks for larger images would only exhaust the memory
-    published: Published
+    published: PublishedWeights
     chooses: tuple[str, ...] = ("",)  # values of ``choose`` in the head; "": the head has none
     trunk: str = ""  # start of the names of tensors that a published file holds
 
@@ -198,7 +198,7 @@ DETECTOR_FILES = WeightFormat(
     class_layer="head.classification_head.cls_logits.",
     side_key="image_width",
     sides=range(32, 8193),
-    published=Published(
+    published=PublishedWeights(
         architecture=RESNET50_FCOS,
         network="ResNet-50",
         name="torchvision FCOS_ResNet50_FPN_Weights.COCO_V1",
@@ -216,7 +216,7 @@ CLASSIFIER_FILES = WeightFormat(
     class_layer="fc.",
     side_key="side",
     sides=range(32, 1025),
-    published=Published(
+    published=PublishedWeights(
         architecture=RESNET18,
         network="ResNet-18",
         name="torchvision ResNet18_Weights.IMAGENET1K_V1",
