@@ -81,7 +81,6 @@ def build_folder(
     (Parquet, sharded by the first digit of the image id) and the card. With ``last``, the previous
     version, only changes are rendered; the result is the same. ``keep_together`` goes to the audit.
 
-
     Raises:
         PublishError: there are no images; an image has two splits or two contents; the ontology
             lacks a class or lists it under another id.

@@ -160,7 +160,7 @@ OTHER_METADATA = text("further fields of its sidecar as a JSON object; empty if 
 
 LABEL_COLUMNS = ["shape", "class_name", "x1", "y1", "x2", "y2", "geometry"]
 """What a row says as a label of ``schema/shapes``."""
-NO_EXTRAS: dict[str, object] = {
+NO_EXTRAS: dict[str, str | bool | None] = {
     "attributes": "",
     "ignore": False,
     "track_id": None,
