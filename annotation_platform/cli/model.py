@@ -41,25 +41,36 @@ def train(
         Path | None, typer.Option(help="Folder of a checked-out version, instead of --round.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the weights, with --data.")] = None,
+    steps: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Number of training steps, such as a model's card records; 0: as the policy says.",
+        ),
+    ] = 0,
     policy: Policy = Path("params.yaml"),
     as_json: AsJson = False,
 ) -> None:
     """Train a detector on the version of a round, or on a checked-out version.
 
     With --round, the model is evaluated and promoted or kept, like Dagster's job does it. With
-    --data and --out, as `dvc repro` calls it, only the weights are written.
+    --data and --out, as `dvc repro` calls it, only the weights are written. A number of --steps
+    gives the same weights each time, and `model list` shows the steps of earlier trainings.
     """
     from annotation_platform.models.from_version import train_on_version
     from annotation_platform.policy import read_policy
 
-    if round_id and not (data or out):
+    if round_id and not (data or out or steps):
         run_round_job("train_model", round_id, as_json)
         return
     if round_id or data is None or out is None:
-        raise SettingsError("model train: give --round, or --data and --out.")
+        raise SettingsError(
+            "model train: give --round, or --data and --out, and --steps only with these."
+        )
     known = read_policy(policy)
+    training = known.training.model_copy(update={"steps": steps or known.training.steps})
     with share_bar("training") as progress:
-        train_on_version(data, known.training, known.seed, out, progress=progress)
+        train_on_version(data, training, known.seed, out, progress=progress)
     print_result({"out": str(out)}, as_json, f"weights in {out}")
 
 
@@ -78,6 +89,7 @@ def list_models(as_json: AsJson = False) -> None:
             "trained_on": card.dataset_tag,
             "train_images": card.train_images,
             "cpu_seconds": round(card.cpu_seconds),
+            "steps": card.steps,
             "architecture": card.architecture,
         }
         for task, registry in (("detection", detectors), ("classification", detectors.classifiers))

@@ -30,6 +30,10 @@ class ModelCard(BaseModel):
     cpu_seconds: float
     seed: int
     policy_digest: str
+    # Number of batches, and the limit of the policy that ended the training. 0 and empty: weights
+    # of version 0.1.0, which did not record them.
+    steps: int = 0
+    ended_by: str = ""
     # By profile, the digest of the calibration that was fitted when the model was trained.
     calibrations: dict[str, str] = {}
     # Augmentation of the training images; test images are never augmented.

@@ -5,13 +5,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import numpy as np
 
 from annotation_platform.errors import ModelError
 from annotation_platform.models.memory import MemoryLimit
+from annotation_platform.policy import TrainingPolicy
 
 if TYPE_CHECKING:
     import torch
@@ -29,37 +31,93 @@ _WARM_UP = 0.1
 
 
 @dataclass(frozen=True)
+class TrainingProgress:
+    """How much of a training run is done."""
+
+    step: int
+    share: float  # of the budget, 0 to 1
+    seconds_left: float  # wall time, if the rest takes as long as what is done
+
+
+@dataclass(frozen=True)
 class TrainingOptions:
     """Options of one training run that the policy does not hold."""
 
     start_from: Path | None = None  # file of weights, used where the policy names none
-    # Called after every step with the share of the budget used, 0 to 1.
-    progress: Callable[[float], None] | None = None
+    progress: Callable[[TrainingProgress], None] | None = None  # called after every step
     record: RecordStep | None = None
+
+
+class TrainingEnd(StrEnum):
+    """What ended a training run; the values are keys of ``training`` in params.yaml."""
+
+    CPU_SECONDS = "cpu_seconds"
+    STEPS = "steps"
+    LIMIT_MINUTES = "limit_minutes"
 
 
 @dataclass
 class TrainingBudget:
-    """Budget of a training run: processor time, or a number of steps where one is given."""
+    """Budget of a training run: processor time, or steps where they are given, and wall time.
 
-    started: float  # processor seconds
+    The clocks start with the budget.
+    """
+
     cpu_seconds: float
     maximum_steps: int | None
+    limit_seconds: float  # wall time
     steps: int = 0
+    _cpu_start: float = field(default_factory=time.process_time)
+    _start: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def of(cls, policy: TrainingPolicy) -> Self:
+        """Return the budget of a policy."""
+        return cls(policy.cpu_seconds, policy.steps or None, 60.0 * policy.limit_minutes)
+
+    @property
+    def cpu_used(self) -> float:
+        """Processor time since the start, seconds."""
+        return time.process_time() - self._cpu_start
 
     def share(self) -> float:
-        """Return the share of the budget used so far, 0 to 1."""
+        """Return the share of the budget used so far, 0 to 1.
+
+        The wall time counts where processor time is the budget. A number of steps gives the same
+        weights on a busy machine, so the wall time changes nothing until it is over.
+        """
         if self.maximum_steps is not None:
             return min(1.0, self.steps / self.maximum_steps)
-        return min(1.0, (time.process_time() - self.started) / self.cpu_seconds)
+        return min(1.0, max(self.cpu_used / self.cpu_seconds, self._seconds / self.limit_seconds))
+
+    def ended_by(self) -> TrainingEnd | None:
+        """Return which limit is reached; None: none of them."""
+        if self.maximum_steps is not None and self.steps >= self.maximum_steps:
+            return TrainingEnd.STEPS
+        if self._seconds >= self.limit_seconds:
+            return TrainingEnd.LIMIT_MINUTES
+        if self.maximum_steps is None and self.cpu_used >= self.cpu_seconds:
+            return TrainingEnd.CPU_SECONDS
+        return None
+
+    def progress(self) -> TrainingProgress:
+        """Return the progress after a step."""
+        share = self.share()
+        left = self._seconds * (1.0 - share) / share if share else self.limit_seconds
+        return TrainingProgress(self.steps, share, min(left, self.limit_seconds - self._seconds))
+
+    @property
+    def _seconds(self) -> float:
+        return time.monotonic() - self._start
 
 
 @dataclass
 class FitResult:
-    """The finite losses by step, and the number of steps skipped for want of one."""
+    """The finite losses by step, the number of steps skipped for want of one, and the end."""
 
     losses: list[float] = field(default_factory=list)
     skipped: int = 0
+    ended_by: TrainingEnd = TrainingEnd.STEPS
 
     @property
     def steps(self) -> int:
@@ -105,7 +163,7 @@ def fit_network(
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=_WEIGHT_DECAY)
     result = FitResult()
-    while budget.steps == 0 or budget.share() < 1.0:
+    while (ended := budget.ended_by()) is None or budget.steps == 0:
         rate = learning_rate * learning_rate_factor(budget.share())
         for group in optimizer.param_groups:
             group["lr"] = rate
@@ -126,7 +184,8 @@ def fit_network(
         if options.record is not None:
             options.record(budget.steps, loss, rate, budget.share())
         if options.progress is not None:
-            options.progress(budget.share())
+            options.progress(budget.progress())
+    result.ended_by = ended or result.ended_by
     if not result.losses or result.skipped > len(result.losses):
         raise ModelError(
             f"training diverged: {result.skipped} of {budget.steps} steps had no finite loss. "

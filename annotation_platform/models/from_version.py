@@ -57,7 +57,11 @@ def train_on_version(
             class_names=dataset.ontology.areas,
             policy=policy,
             seed=seed,
-            options=TrainingOptions(start_from, progress, record),
+            options=TrainingOptions(
+                start_from,
+                None if progress is None else lambda now: progress(now.share),
+                record,
+            ),
         )
     card = trained.card(dataset_tag=dataset_tag, policy=policy, seed=seed)
     write_file(out / WEIGHTS, trained.state)

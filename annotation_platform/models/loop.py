@@ -3,6 +3,7 @@
 Detectors and classifiers are two kinds of models, and each goes through the loop of ``kinds``.
 """
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,7 @@ from annotation_platform.models.detection.detector import empty_predictions
 from annotation_platform.models.detection.kind import Detectors
 from annotation_platform.models.evaluation.evaluation import Evaluation, figure_intervals
 from annotation_platform.models.evaluation.promotion import Promotion
-from annotation_platform.models.fitting import TrainingOptions
+from annotation_platform.models.fitting import TrainingEnd, TrainingOptions, TrainingProgress
 from annotation_platform.models.kinds import (
     Judged,
     ModelKind,
@@ -41,6 +42,8 @@ from annotation_platform.schema.tables import (
     TrainedModels,
     TrainingSet,
 )
+
+_REPORT_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -129,22 +132,28 @@ class _Budget:
     policy: TrainingPolicy
     report: Callable[[str], None]
     _used: float = 0.0  # share of it
-    _quarters: int = 0  # of it, reported
 
     def train(self, kind: ModelKind[Any, Any], share: float) -> StoredModel:
         """Return the model of a kind, trained with a share of the budget, above 0."""
         steps = max(1, round(share * self.policy.steps)) if self.policy.steps else 0
         policy = self.policy.model_copy(
-            update={"cpu_seconds": share * self.policy.cpu_seconds, "steps": steps}
+            update={
+                "cpu_seconds": share * self.policy.cpu_seconds,
+                "limit_minutes": share * self.policy.limit_minutes,
+                "steps": steps,
+            }
         )
-        used = self._used
         with metrics_files(policy, kind.registry.folder / "runs" / self.round_id) as record:
-            options = TrainingOptions(
-                progress=lambda done: self._report(used + share * done), record=record
-            )
+            options = TrainingOptions(progress=self._progress(kind.noun, share), record=record)
             stored = train_model(kind, policy, options)
         self._used += share
         trained = stored.trained
+        if trained.ended_by == TrainingEnd.LIMIT_MINUTES:
+            self.report(
+                f"Training of the {kind.noun} was ended after {trained.steps} steps by "
+                f"training.limit_minutes ({self.policy.limit_minutes:g}); the machine is busy, or "
+                "the limit is too low for the budget."
+            )
         if trained.images_at_a_time < trained.setup.batch_size:
             self.report(
                 f"Memory was too small for batches of {trained.setup.batch_size}: trained on "
@@ -152,11 +161,21 @@ class _Budget:
             )
         return stored
 
-    def _report(self, used: float) -> None:
-        """Report each quarter of the budget once."""
-        if int(used * 4) > self._quarters:
-            self._quarters = int(used * 4)
-            self.report(f"{self._quarters * 25} % of the training budget used")
+    def _progress(self, noun: str, share: float) -> Callable[[TrainingProgress], None]:
+        """Return a callback that reports every ten seconds, and at the end of each kind's share."""
+        used, reported_at = self._used, time.monotonic()
+
+        def progress(now: TrainingProgress) -> None:
+            nonlocal reported_at
+            if now.share < 1.0 and time.monotonic() - reported_at < _REPORT_SECONDS:
+                return
+            reported_at = time.monotonic()
+            self.report(
+                f"{used + share * now.share:.0%} of the training budget used: step {now.step} of "
+                f"the {noun}, about {now.seconds_left:.0f} s left"
+            )
+
+        return progress
 
 
 def _training_columns(stored: StoredModel) -> dict[str, object]:
@@ -168,6 +187,7 @@ def _training_columns(stored: StoredModel) -> dict[str, object]:
         "epochs": trained.epochs,
         "final_loss": trained.final_loss,
         "steps": trained.steps,
+        "ended_by": trained.ended_by,
         "profile": stored.calibrated.profile,
         "calibration": stored.calibrated.digest,
         "calibration_images": calibration.images,

@@ -1,6 +1,5 @@
 """The one training loop of all networks: detectors and classifiers give it images and a loss."""
 
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from annotation_platform.models.cards import ModelCard, policy_digest
 from annotation_platform.models.detection.detector import best_device, read_weights_file
 from annotation_platform.models.fitting import (
     TrainingBudget,
+    TrainingEnd,
     TrainingOptions,
     fit_network,
     quiet_torch,
@@ -88,6 +88,7 @@ class TrainedNetwork:
     skipped_steps: int  # steps whose loss was not finite
     images_at_a_time: int  # the batch size, or the part of it that fitted into memory
     device: str  # of the last step: cpu or cuda
+    ended_by: TrainingEnd
 
     def card(self, *, dataset_tag: str, policy: TrainingPolicy, seed: int) -> ModelCard:
         """Return the card of its weights, trained on a version with this policy and seed."""
@@ -101,6 +102,8 @@ class TrainedNetwork:
             cpu_seconds=round(self.cpu_seconds, 3),
             seed=seed,
             policy_digest=policy_digest(policy),
+            steps=self.steps,
+            ended_by=self.ended_by,
             augmentation=asdict(self.setup.augmentation),
         )
 
@@ -117,7 +120,8 @@ def train_network(
     It starts from the weights that the policy names (``TrainingSetup.setting``), else from
     ``options.start_from``, else from scratch. Two runs take different numbers of steps and give
     different weights. With ``policy.steps`` above 0 the budget is in steps: then one kind of
-    processor and one seed always give the same weights.
+    processor and one seed always give the same weights. Training ends after
+    ``policy.limit_minutes`` in any case; the steps done until then are recorded.
 
     Args:
         trainee: the kind of network, and its images.
@@ -129,7 +133,7 @@ def train_network(
         ModelError: see ``fit_network``; one image exceeds the memory; the initial weights cannot
             be read, do not fit, or have another SHA-256 than the policy's.
     """
-    options, started = options or TrainingOptions(), time.process_time()
+    options, budget = options or TrainingOptions(), TrainingBudget.of(policy)
     with quiet_torch(seed, policy.threads), enough_memory("training", _REMEDY):
         files, setup = trainee.files(), trainee.setup
         network, architecture, started_from = _first_network(setup, files, options)
@@ -139,7 +143,7 @@ def train_network(
                 network,
                 ready,
                 lambda batch, device: trainee.loss(network, batch, device),
-                budget=TrainingBudget(started, policy.cpu_seconds, policy.steps or None),
+                budget=budget,
                 memory=memory,
                 learning_rate=policy.learning_rate,
                 options=options,
@@ -158,12 +162,13 @@ def train_network(
         architecture=architecture,
         started_from=started_from,
         epochs=result.steps * setup.batch_size / setup.examples,
-        cpu_seconds=time.process_time() - started,
+        cpu_seconds=budget.cpu_used,
         final_loss=result.final_loss,
         steps=result.steps,
         skipped_steps=result.skipped,
         images_at_a_time=memory.images,
         device=memory.device,
+        ended_by=result.ended_by,
     )
 
 

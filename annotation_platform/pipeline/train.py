@@ -57,6 +57,8 @@ def train(
             "train_images": int(row[TrainedModels.train_images]),
             "images_with_more_weight": missed[MissedByModel.image_id].nunique(),
             "epochs": float(row[TrainedModels.epochs]),
+            "steps": int(row[TrainedModels.steps]),
+            "ended_by": str(row[TrainedModels.ended_by]),
             "cpu_seconds": float(row[TrainedModels.cpu_seconds]),
             "final_loss": float(row[TrainedModels.final_loss]),
             "calibration_images": int(row[TrainedModels.calibration_images]),

@@ -295,7 +295,9 @@ class TrainingPolicy(PolicySection):
     """How the detector is trained, and the classifier where there are classifications.
 
     Training takes ``cpu_seconds`` of processor time, or, with ``steps`` above 0, that number of
-    batches; then the same seed gives the same weights. Images larger than ``tile_side`` are used
+    batches; then the same seed gives the same weights. On a busy machine it ends after
+    ``limit_minutes`` of wall time, whatever is left of these; a model's card records its steps and
+    what ended them. Images larger than ``tile_side`` are used
     whole and in tiles of that side, as in the profile of ``prediction``; 0: whole only.
     ``tensorboard`` and ``dvclive`` write the training log for these tools.
 
@@ -311,6 +313,7 @@ class TrainingPolicy(PolicySection):
     gate: Literal["auto", "manual"] = "auto"
     cpu_seconds: float = Field(default=120.0, gt=0)
     steps: int = Field(default=0, ge=0)
+    limit_minutes: float = Field(default=60.0, gt=0)
     threads: int = Field(default=1, ge=1)
     image_width: int = Field(default=320, ge=64)
     batch_size: int = Field(default=4, ge=1)

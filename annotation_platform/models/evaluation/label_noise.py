@@ -12,7 +12,7 @@ from annotation_platform.models.detection.detector import NetworkDetector, predi
 from annotation_platform.models.detection.training import examples_of, train_detector
 from annotation_platform.models.evaluation.evaluation import Evaluation, evaluate, figure_intervals
 from annotation_platform.models.evaluation.promotion import compare
-from annotation_platform.models.fitting import TrainingOptions
+from annotation_platform.models.fitting import TrainingOptions, TrainingProgress
 from annotation_platform.policy import TrainingPolicy
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS, FloatArray, box_areas, iou_matrix
@@ -112,9 +112,9 @@ def noise_curve(
     first: Evaluation | None = None
     for number, share in enumerate(shares):
 
-        def report(done: float, number: int = number) -> None:
+        def report(done: TrainingProgress, number: int = number) -> None:
             if progress is not None:
-                progress((number + done) / len(shares))
+                progress((number + done.share) / len(shares))
 
         noisy = inject_label_noise(train, share, seed=seed)
         trained = train_detector(

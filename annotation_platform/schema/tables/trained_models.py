@@ -16,6 +16,7 @@ class TrainedModels(Table, name="trained_model"):
     cpu_seconds = number("processor time spent", 0, unit="seconds")
     final_loss = number("mean loss over the last tenth")
     steps = count("batches learned from")
+    ended_by = text("limit of the policy that ended the training; empty: not recorded").or_else("")
     seed = count("of first weights, order and variations", low=None)
     policy_digest = text("SHA-256 of the training policy")
     profile = text("how thoroughly it will propose: name and start of the digest")

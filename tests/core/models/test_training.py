@@ -1,3 +1,5 @@
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -158,6 +160,38 @@ def test_the_policy_can_ask_for_steps_instead_of_time(drawn):
     assert again.final_loss == first.final_loss
 
 
+@pytest.mark.parametrize("budget", [{"cpu_seconds": 900.0}, {"steps": 100_000}])
+def test_wall_time_ends_training_whatever_is_left_of_the_budget(drawn, budget):
+    policy = SHORT.model_copy(update={**budget, "limit_minutes": 1 / 60})
+    began, told = time.monotonic(), []
+    limited = train_detector(
+        drawn.examples,
+        class_names=CLASSES,
+        policy=policy,
+        seed=1,
+        options=TrainingOptions(progress=told.append),
+    )
+    assert time.monotonic() - began < 60
+    assert limited.ended_by == "limit_minutes"
+    assert 1 <= limited.steps < 100_000
+    # The learning rate falls to its end in a budget of time; one of steps is cut off.
+    assert (told[-1].share == 1.0) == ("cpu_seconds" in budget)
+    card = limited.card(dataset_tag="v", policy=policy, seed=1)
+    assert (card.steps, card.ended_by) == (limited.steps, "limit_minutes")
+
+
+def test_the_recorded_steps_give_the_same_weights_each_time(drawn):
+    def learn(policy):
+        return train_detector(drawn.examples, class_names=CLASSES, policy=policy, seed=1)
+
+    limited = learn(SHORT.model_copy(update={"limit_minutes": 0.2 / 60}))
+    recorded = limited.card(dataset_tag="v", policy=SHORT, seed=1).steps
+    first, again = learn(steps(recorded)), learn(steps(recorded))
+    assert first.state == again.state
+    assert (first.steps, first.ended_by) == (recorded, "steps")
+    assert learn(SHORT).ended_by == "cpu_seconds"
+
+
 def test_images_are_used_in_proportion_to_their_weights(drawn):
     heavy, never = drawn.examples[0].image_id, drawn.examples[1].image_id
     order = _order(drawn.examples, {heavy: 6.5, never: 0.0}, np.random.default_rng(0))
@@ -212,18 +246,19 @@ def test_training_continues_from_a_model(drawn, trained, tmp_path):
     path = tmp_path / "before.pt"
     path.write_bytes(trained.state)
     policy = SHORT.model_copy(update={"image_width": 128})
-    shares = []
+    told = []
     further = train_detector(
         drawn.examples,
         class_names=CLASSES,
         policy=policy,
         seed=5,
-        options=TrainingOptions(path, shares.append),
+        options=TrainingOptions(path, told.append),
     )
     assert further.final_loss < 1.5
     assert len(further.started_from) == 64
-    assert shares == sorted(shares)
-    assert shares[-1] == 1.0
+    assert [one.step for one in told] == list(range(1, further.steps + 1))
+    assert [one.share for one in told] == sorted(one.share for one in told)
+    assert (told[-1].share, told[-1].seconds_left) == (1.0, 0.0)
     wrong = policy.model_copy(update={"weights": str(path), "weights_sha256": "0" * 64})
     with pytest.raises(ModelError, match=r"before\.pt: refused: its SHA-256 is"):
         train_detector(drawn.examples, class_names=CLASSES, policy=wrong, seed=0)
