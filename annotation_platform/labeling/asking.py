@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from annotation_platform.governance.audit_log.recording import record_policy
+from annotation_platform.audit_log.recording import record_policy
 from annotation_platform.images.accepted import accepted_images
 from annotation_platform.labeling.assignment_plan import (
     AnnotationRequest,

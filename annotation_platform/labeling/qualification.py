@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-from annotation_platform.governance.audit_log.recording import record_skill
+from annotation_platform.audit_log.recording import record_skill
 from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.labeling.skills import QUALIFIED, Skills
 from annotation_platform.policy import LabelingPolicy

@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
+from annotation_platform.audit_log.recording import record_policy, record_reviews
 from annotation_platform.errors import NotReadyError
-from annotation_platform.governance.audit_log.recording import record_policy, record_reviews
 from annotation_platform.images.accepted import accepted_images
 from annotation_platform.labeling.assignment_plan import (
     AnnotationRequest,

@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 
 import pandas as pd
 
+from annotation_platform.audit_log.recording import record_decisions, record_policy
 from annotation_platform.consensus.lead import leads
 from annotation_platform.errors import NotReadyError
-from annotation_platform.governance.audit_log.recording import record_decisions, record_policy
 from annotation_platform.images.accepted import accepted_images
 from annotation_platform.labeling.annotation_tables import (
     annotations_table,

@@ -20,7 +20,6 @@ from annotation_platform.errors import DataError, NotReadyError
 from annotation_platform.governance.erasure.erase import begin, finish, plan_erasure
 from annotation_platform.governance.erasure.locations import Locations
 from annotation_platform.governance.erasure.plan import read_plan
-from annotation_platform.governance.erasure.record import Erasures
 from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.provenance.diff import diff_versions
@@ -28,6 +27,7 @@ from annotation_platform.provenance.explain import explain_image
 from annotation_platform.provenance.rebuilding.rebuild import rebuild_version
 from annotation_platform.schema.tables import Annotations, CleanedImages, DatasetVersions, RawImages
 from annotation_platform.settings import settings_environment
+from annotation_platform.storage.erasures import Erasures
 from annotation_platform.versioning.git import Git
 from annotation_platform.versioning.registry import checkout_on_new_machine, list_versions
 from annotation_platform.versioning.stages import assign_stage, stages_of_versions

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from annotation_platform.governance.audit_log.events import Event, EventLog
+from annotation_platform.audit_log.events import Event, EventLog
 from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.labeling.round_decisions import RoundRecord
 from annotation_platform.policy import Policy

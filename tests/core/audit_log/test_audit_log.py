@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 
 from annotation_platform.actor import system_user
-from annotation_platform.errors import DataError
-from annotation_platform.governance.audit_log import recording
-from annotation_platform.governance.audit_log.events import ACTIONS, Event, EventLog
-from annotation_platform.governance.audit_log.reading import (
+from annotation_platform.audit_log import recording
+from annotation_platform.audit_log.events import ACTIONS, Event, EventLog
+from annotation_platform.audit_log.reading import (
     LogFilter,
     read_events,
     read_reads,
 )
-from annotation_platform.governance.audit_log.verify import verify_logs
+from annotation_platform.audit_log.verify import verify_logs
+from annotation_platform.errors import DataError
 from annotation_platform.ingestion.lake import LakeUsage, open_lake
 from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.labeling.reviews import Decided
@@ -40,7 +40,7 @@ APPEND = """
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from annotation_platform.governance.audit_log.events import Event, EventLog
+from annotation_platform.audit_log.events import Event, EventLog
 from annotation_platform.storage.audited import AccessLoggedStore, AccessLog
 from annotation_platform.storage.objects import LocalObjectStore
 from annotation_platform.storage.s3 import s3_client
