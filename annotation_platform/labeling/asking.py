@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,6 @@ from annotation_platform.labeling.assignment_plan import (
 from annotation_platform.labeling.backends.protocol import AssignmentKey, LabelingBackend
 from annotation_platform.labeling.context import LabelingContext
 from annotation_platform.labeling.guidelines import read_guideline, record_guideline
-from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.labeling.rejections import rejections
 from annotation_platform.labeling.rounds import RoundProgress, ledger_count, round_progress
 from annotation_platform.labeling.shown_images import ShownImages
@@ -41,6 +41,7 @@ from annotation_platform.schema.tables import (
     Splits,
 )
 from annotation_platform.schema.tables.shared import Purpose, Split
+from annotation_platform.storage.pseudonyms import pseudonym_of
 
 
 def ask_people(
@@ -101,7 +102,7 @@ def ask_people(
         labeling.publish(round_id, ontology, replicas, closed=_closed(context)),
         backend_of=labeling.backend_of,
         guideline=plan.guideline,
-        pseudonym=AnnotationsLedger(lake.store).pseudonym,
+        pseudonym=partial(pseudonym_of, lake.store),
     )
 
 

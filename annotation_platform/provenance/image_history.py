@@ -40,6 +40,7 @@ from annotation_platform.schema.tables import (
     table_named,
 )
 from annotation_platform.storage.lake import Lake
+from annotation_platform.storage.pseudonyms import pseudonym_of
 from annotation_platform.versioning.contents import VersionedImage
 
 _POLICY = "policy"
@@ -391,7 +392,7 @@ def _decided(review: Review) -> str:
 
 
 def _pseudonym(name: str, lake: Lake) -> str:
-    return AnnotationsLedger(lake.store).pseudonym(name)
+    return pseudonym_of(lake.store, name)
 
 
 def _rows(lake: Lake, name: str, round_id: str, image_id: str) -> pd.DataFrame:
