@@ -33,7 +33,7 @@ def open_git(
 
 def own_registry(settings: "Settings") -> "RegistryPlace":
     """Return the own registry: a folder as it is, present or not; one with an address opened."""
-    from annotation_platform.versioning.address import is_address
+    from annotation_platform.registry_address import is_address
 
     return open_git(settings) if is_address(settings.registry) else settings.registry_path
 
@@ -45,7 +45,7 @@ def remote_url(settings: "Settings", where: Registry = OWN) -> str:
     this home, holds the own versions only if they were published from this home, which is not
     known for a registry with an address.
     """
-    from annotation_platform.versioning.address import is_address
+    from annotation_platform.registry_address import is_address
 
     if where.remote or where.registry:
         return where.remote

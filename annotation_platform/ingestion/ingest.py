@@ -11,10 +11,10 @@ from annotation_platform.ingestion.sidecars import (
     read_sidecar,
     unreadable_sidecar,
 )
+from annotation_platform.schema.keys import raw_key, sidecar_key
 from annotation_platform.schema.rounds import RELEASED, Arrival
 from annotation_platform.schema.tables import Frame, RawImages
 from annotation_platform.storage.erasures import Erasures, refuse_meanwhile
-from annotation_platform.storage.keys import raw_key, sidecar_key
 from annotation_platform.storage.objects import ObjectStore
 
 

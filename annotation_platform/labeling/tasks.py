@@ -9,11 +9,11 @@ from annotation_platform.labeling.assignment_plan import Assignment
 from annotation_platform.labeling.backends.protocol import AssignmentKey, Replica
 from annotation_platform.schema.annotations import PreAnnotation
 from annotation_platform.schema.geometry import BOX_COLUMNS
+from annotation_platform.schema.keys import image_key
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import CLASSIFICATIONS, Label
 from annotation_platform.schema.tables import CleanedImages, LabelTasks, ModelPredictions
 from annotation_platform.schema.tables.shared import Outcome
-from annotation_platform.storage.keys import image_key
 
 STEP = "labels"
 

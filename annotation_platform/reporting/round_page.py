@@ -27,6 +27,7 @@ from annotation_platform.reporting.previews import (
 from annotation_platform.reporting.round_facts import round_facts, round_trends
 from annotation_platform.reporting.status import round_state
 from annotation_platform.reporting.trend_chart import STYLE, draw_trend
+from annotation_platform.schema.keys import raw_key
 from annotation_platform.schema.ontology import Ontology, class_colors
 from annotation_platform.schema.tables import (
     CleanedImages,
@@ -41,7 +42,6 @@ from annotation_platform.schema.tables import (
     records,
 )
 from annotation_platform.schema.tables.shared import Outcome
-from annotation_platform.storage.keys import raw_key
 from annotation_platform.storage.lake import Lake
 
 _CHANGES, _DISPUTES, _QUARANTINED, _FINDINGS = 6, 4, 8, 8

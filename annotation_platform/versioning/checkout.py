@@ -20,8 +20,8 @@ from pathlib import Path
 import yaml
 
 from annotation_platform.errors import PublishError, SettingsError
+from annotation_platform.registry_address import Address, parse_address
 from annotation_platform.storage.files import write_file
-from annotation_platform.versioning.address import Address, parse_address
 from annotation_platform.versioning.git import Git, clean_environment, run_git
 from annotation_platform.versioning.registry import remote_of, unknown_version
 from annotation_platform.versioning.remote import DvcRemote, Progress

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from annotation_platform.errors import SettingsError
-from annotation_platform.versioning.address import (
+from annotation_platform.registry_address import (
     Address,
     UnreachableError,
     is_address,
