@@ -188,7 +188,7 @@ class Settings(BaseSettings):
     def registry_place(self) -> str:
         """The git repository that holds the versions: an absolute path, or an address.
 
-        There may be a secret in it: only ``versioning.address`` takes it apart.
+        There may be a secret in it: only ``registry_address`` takes it apart.
         """
         if is_address(self.registry):
             return self.registry

@@ -72,7 +72,7 @@ def read_version(settings: "Settings", version: str, where: Registry) -> "Versio
     """Return a version by tag or number, with its inputs if the lake of this home has them."""
     from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.provenance.state import read_state
-    from annotation_platform.versioning.manifest import typed_tag
+    from annotation_platform.schema.version_names import typed_tag
 
     return read_state(
         open_git(settings, where.registry),
@@ -89,7 +89,7 @@ def tag_of(git: "Git", version: str) -> str:
         PublishError: the registry has no version.
     """
     from annotation_platform.errors import PublishError
-    from annotation_platform.versioning.manifest import typed_tag
+    from annotation_platform.schema.version_names import typed_tag
     from annotation_platform.versioning.registry import list_versions
 
     if version:

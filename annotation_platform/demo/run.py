@@ -32,7 +32,7 @@ from annotation_platform.ingestion.lake import LandingLake, lake_of
 from annotation_platform.labeling.backends.label_studio.people import add_person
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling
 from annotation_platform.labeling.skills import REVIEWER, Skills
-from annotation_platform.labeling.tasks import shown_predictions
+from annotation_platform.models.shown_predictions import shown_predictions
 from annotation_platform.policy import (
     LabelingPolicy,
     Policy,

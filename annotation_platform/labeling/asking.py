@@ -24,13 +24,8 @@ from annotation_platform.labeling.rejections import rejections
 from annotation_platform.labeling.rounds import RoundProgress, ledger_count, round_progress
 from annotation_platform.labeling.shown_images import ShownImages
 from annotation_platform.labeling.skills import QUALIFIED, REVIEWER, Skills
-from annotation_platform.labeling.tasks import (
-    TaskContent,
-    shown_predictions,
-    task_name,
-    task_replicas,
-    tasks_table,
-)
+from annotation_platform.labeling.tasks import TaskContent, task_name, task_replicas, tasks_table
+from annotation_platform.models.shown_predictions import shown_predictions
 from annotation_platform.policy import LabelingPolicy, Policy
 from annotation_platform.schema.rounds import round_number
 from annotation_platform.schema.tables import (

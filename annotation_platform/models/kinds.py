@@ -10,7 +10,7 @@ from annotation_platform.models.network_inputs import ImagePath
 from annotation_platform.models.registry import ModelRegistry, PromotionRecord
 from annotation_platform.policy import Policy
 from annotation_platform.schema.tables import Frame, TrainingSet
-from annotation_platform.versioning.manifest import version_key
+from annotation_platform.schema.version_names import version_key
 
 
 @dataclass(frozen=True)

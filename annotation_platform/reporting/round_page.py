@@ -11,7 +11,7 @@ from annotation_platform.errors import DataError
 from annotation_platform.images.accepted import accepted_images
 from annotation_platform.images.decoding import decode
 from annotation_platform.labeling.guidelines import guideline_of
-from annotation_platform.labeling.tasks import shown_predictions
+from annotation_platform.models.shown_predictions import shown_predictions
 from annotation_platform.pages import as_base64, render_page
 from annotation_platform.policy import Policy
 from annotation_platform.reporting.advice import advise

@@ -140,7 +140,7 @@ def open_clone(registry: str, folder: Path) -> Git:
 
 
 def _call_remote(address: Address, folder: Path, *arguments: str) -> None:
-    environment = address.environment()
+    environment = {**clean_environment(), **address.credentials()}
     done = run_git([*_NO_HOOKS, "-C", str(folder), *arguments], environment=environment)
     if done.returncode != 0:
         raise address.failed(arguments[0], done.stderr)
