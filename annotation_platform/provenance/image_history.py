@@ -166,7 +166,7 @@ def _assignments(task: _Task, lake: Lake) -> Iterator[ImageEvent]:
         known = " as a gold task" if batch.assignments[0].purpose == "gold" else ""
         assignees = [
             f"{one.assignment} for "
-            + (_pseudonym(one.assignee, lake) if one.assignee else "any annotator")
+            + (pseudonym_of(lake.store, one.assignee) if one.assignee else "any annotator")
             for one in batch.assignments
         ]
         detail = f"Assigned{known}: assignment {', '.join(assignees)}."
@@ -185,7 +185,7 @@ def _annotation_events(task: _Task, image_id: str, lake: Lake) -> Iterator[Image
         status = f"not counted, {annotation.state}: {annotation.detail}"
         if annotation.state == "counted":
             status = "not counted: the round is cancelled" if is_cancelled else "counted"
-        by = _pseudonym(states[0].submission.author, lake)
+        by = pseudonym_of(lake.store, states[0].submission.author)
         for number, revision in enumerate(states, start=1):
             submission = revision.submission
             of = f", revision {number} of {len(states)}" if len(states) > 1 else ""
@@ -201,7 +201,7 @@ def _endings(task: _Task, image_id: str, lake: Lake) -> Iterator[ImageEvent]:
     """Yield the effects of decisions about the round on an image."""
     is_out = False
     for decision in task.decisions:
-        by = decision.by if decision.by == _POLICY else _pseudonym(decision.by, lake)
+        by = decision.by if decision.by == _POLICY else pseudonym_of(lake.store, decision.by)
         if decision.action == "reopened":
             if is_out:
                 detail = f"The round was re-opened: {decision.reason}."
@@ -276,7 +276,9 @@ def _reviews(round_id: str, image_id: str, lake: Lake) -> Iterator[ImageEvent]:
     for batch in task.batches:
         assignee = batch.assignments[0].assignee
         reviewer = (
-            _pseudonym(assignee, lake) if assignee else "any reviewer who did not annotate it"
+            pseudonym_of(lake.store, assignee)
+            if assignee
+            else "any reviewer who did not annotate it"
         )
         yield ImageEvent("in review", batch.asked_at, round_id, "", f"Assigned to {reviewer}{why}.")
     barred = {
@@ -288,7 +290,7 @@ def _reviews(round_id: str, image_id: str, lake: Lake) -> Iterator[ImageEvent]:
     rules = Rules(qualified=Skills(lake.store).had, barred=dict.fromkeys(ids, barred))
     count = count_annotations(task.revisions, _frame(ids, task.assignments), rules)
     for states, annotation in _annotations(task.revisions, count):
-        by = _pseudonym(states[0].submission.author, lake)
+        by = pseudonym_of(lake.store, states[0].submission.author)
         yield from _review_events(round_id, image_id, states, annotation, by, lake)
     reviewed = _rows(lake, "reviewed_labels", round_id, image_id)
     if len(reviewed) and reviewed[ReviewedLabels.decision].iloc[0] == "undisputed":
@@ -389,10 +391,6 @@ def _decided(review: Review) -> str:
     comment = " ".join(review.comment.split())
     decision = review.decision.capitalize()
     return f"{decision}: {comment}" if comment else f"{decision}."
-
-
-def _pseudonym(name: str, lake: Lake) -> str:
-    return pseudonym_of(lake.store, name)
 
 
 def _rows(lake: Lake, name: str, round_id: str, image_id: str) -> pd.DataFrame:
