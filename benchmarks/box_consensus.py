@@ -32,11 +32,11 @@ from annotation_platform.consensus.conflicts import SURE
 from annotation_platform.consensus.fusion import fuse
 from annotation_platform.consensus.matching import group_labels
 from annotation_platform.consensus.objects import read_tasks, sort_out
-from annotation_platform.consensus.overlap import overlap_matrix
 from annotation_platform.consensus.resolve import resolve_consensus
 from annotation_platform.formats.voc import read_voc
 from annotation_platform.schema.geometry import BOX_COLUMNS, as_boxes, clip_boxes, iou_matrix
 from annotation_platform.schema.shapes import Label, area_of, boxes_of, near_mean
+from annotation_platform.schema.shapes.overlap import overlap_matrix
 
 DATA = Path(
     os.environ.get("ANNOTATION_TEST_DATA", Path(__file__).parents[1].parent / "shared" / "data")

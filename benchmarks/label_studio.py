@@ -23,14 +23,15 @@ from pathlib import Path
 
 import httpx
 
+from annotation_platform.formats.label_studio.results import write_pre_annotations
 from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient, _task
 from annotation_platform.labeling.backends.label_studio.image_sources import FolderImages
 from annotation_platform.labeling.backends.label_studio.interface import tasks_tab
-from annotation_platform.labeling.backends.label_studio.results import write_pre_annotations
-from annotation_platform.labeling.backends.protocol import PreAnnotation, Replica
+from annotation_platform.labeling.backends.protocol import Replica
+from annotation_platform.schema.annotations import PreAnnotation
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import Label
-from annotation_platform.servers.label_studio import LabelStudioServer, make_template
+from tests.system.prepared_label_studio import PreparedLabelStudio, make_template
 
 BATCH = PAGE = 500
 ONTOLOGY = Ontology.from_names(["cat", "dog"])
@@ -221,7 +222,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         lake = place / "lake"
-        with LabelStudioServer(
+        with PreparedLabelStudio(
             place / "label-studio",
             document_root=lake,
             secrets_path=place / "secrets.json",

@@ -8,8 +8,8 @@ import pandas as pd
 
 from annotation_platform.consensus.matching import match_pairs
 from annotation_platform.consensus.objects import AnnotatedTask, read_tasks
-from annotation_platform.consensus.overlap import labels_of, overlap_matrix
 from annotation_platform.schema.shapes import CLASSIFICATIONS, REGIONS, Label
+from annotation_platform.schema.shapes.overlap import labels_of, overlap_matrix
 
 
 def f1_score(a: pd.DataFrame, b: pd.DataFrame, *, iou_threshold: float = 0.5) -> float:

@@ -31,10 +31,10 @@ from annotation_platform.consensus.objects import (
     Resolved,
     outside_ontology,
 )
-from annotation_platform.consensus.overlap import overlap_matrix, pairs_of
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import CLASSIFICATIONS, REGIONS, SHAPES, Label
+from annotation_platform.schema.shapes.overlap import overlap_matrix, pairs_of
 from annotation_platform.schema.tables import Conflicts
 
 SURE = 0.8

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from annotation_platform.consensus.overlap import pairs_of
 from annotation_platform.schema.geometry import FloatArray
 from annotation_platform.schema.shapes import SHAPES, Label, Numbered
+from annotation_platform.schema.shapes.overlap import pairs_of
 
 _ENOUGH = 20
 """Least number of pairs of annotators' values that gives an estimate of the deviation."""

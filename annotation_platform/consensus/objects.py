@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 
 from annotation_platform.consensus.matching import Group, content, group_labels
-from annotation_platform.consensus.overlap import labels_of, overlap_matrix
 from annotation_platform.schema.geometry import FloatArray
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import CLASSIFICATIONS, NOTHING, REGIONS, UNSURE, Label
+from annotation_platform.schema.shapes.overlap import labels_of, overlap_matrix
 from annotation_platform.schema.tables import HumanLabels
 
 CERTAIN_COPY = 0.9

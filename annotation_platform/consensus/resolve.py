@@ -31,7 +31,6 @@ from annotation_platform.consensus.objects import (
     read_tasks,
     sort_out,
 )
-from annotation_platform.consensus.overlap import overlap_matrix
 from annotation_platform.consensus.weights import Weights, weigh_people
 from annotation_platform.schema.geometry import BOX_COLUMNS, FloatArray
 from annotation_platform.schema.ontology import Ontology
@@ -45,6 +44,7 @@ from annotation_platform.schema.shapes import (
     boxes_of,
     median_of,
 )
+from annotation_platform.schema.shapes.overlap import overlap_matrix
 from annotation_platform.schema.tables import Conflicts, ConsensusLabels, Frame, HumanLabels
 
 _LEVEL = 0.2

@@ -20,11 +20,11 @@ import pandas as pd
 from annotation_platform.consensus.error_rate import ReviewPlan, estimate_error_rate, plan_review
 from annotation_platform.consensus.intervals import clustered_share, share_interval
 from annotation_platform.consensus.matching import match_pairs
-from annotation_platform.consensus.overlap import labels_of, overlap_matrix
 from annotation_platform.consensus.units import need_columns
 from annotation_platform.curation.auto_accept import AUTO
 from annotation_platform.curation.imported import PEOPLE
 from annotation_platform.schema.shapes import CLASSIFICATIONS, NOTHING, Label
+from annotation_platform.schema.shapes.overlap import labels_of, overlap_matrix
 from annotation_platform.schema.tables import (
     Certificates,
     ConsensusLabels,

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from annotation_platform.consensus.agreement import pooled_f1
-from annotation_platform.formats.coco import read_coco, write_coco
-from annotation_platform.formats.yolo import read_yolo, write_yolo
+from annotation_platform.formats.coco import read_coco, render_coco
+from annotation_platform.formats.files import write_files
+from annotation_platform.formats.yolo import read_yolo, render_yolo
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.rounds import round_number
@@ -147,8 +148,7 @@ def formats_disagree(dataset: Dataset) -> list[str]:
         row["image_id"]: (row["width"], row["height"]) for row in dataset.images.to_dict("records")
     }
     with tempfile.TemporaryDirectory() as folder:
-        write_coco(dataset, Path(folder))
-        write_yolo(dataset, Path(folder))
+        write_files(render_coco(dataset) | render_yolo(dataset), Path(folder))
         read_back = {
             "COCO": read_coco(Path(folder)),
             "YOLO": read_yolo(Path(folder), sizes=sizes),

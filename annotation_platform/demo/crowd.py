@@ -8,19 +8,15 @@ from typing import Literal, Protocol
 import pandas as pd
 
 from annotation_platform.demo.annotators import SimulatedPerson, annotation_rng, simulate_annotation
-from annotation_platform.labeling.annotations import Canvas, Payload
+from annotation_platform.formats.label_studio.control_names import ACCEPT, DECISION_NAME, IMAGE_NAME
+from annotation_platform.formats.label_studio.results import write_result
 from annotation_platform.labeling.backends.label_studio.codec import NAME as LABEL_STUDIO
 from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp
-from annotation_platform.labeling.backends.label_studio.interface import (
-    ACCEPT,
-    DECISION_NAME,
-    IMAGE_NAME,
-)
-from annotation_platform.labeling.backends.label_studio.results import write_result
 from annotation_platform.labeling.backends.regions import write_decision, write_regions
 from annotation_platform.labeling.backends.registry import decode
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling
 from annotation_platform.labeling.reviews import review_round
+from annotation_platform.schema.annotations import Canvas, Payload
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.shapes import Label

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from annotation_platform.errors import DataError
 from annotation_platform.formats.coco import read_coco_boxes
 from annotation_platform.formats.files import IMAGE_SUFFIXES, read_json
-from annotation_platform.formats.label_studio import read_label_studio
+from annotation_platform.formats.label_studio.reading import read_label_studio
 from annotation_platform.formats.voc import VocFile, read_voc_file
 from annotation_platform.formats.yolo import read_yolo
 from annotation_platform.images.decoding import read_header, read_orientation

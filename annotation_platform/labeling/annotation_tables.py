@@ -7,10 +7,10 @@ from dataclasses import asdict
 
 import pandas as pd
 
-from annotation_platform.labeling.annotations import Canvas
 from annotation_platform.labeling.backends.registry import decode, is_changed
 from annotation_platform.labeling.counting import Count
 from annotation_platform.labeling.ledger import Revision
+from annotation_platform.schema.annotations import Canvas
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import NOTHING
 from annotation_platform.schema.tables import (

@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from annotation_platform.labeling.annotations import FIRST_CODEC, Payload
 from annotation_platform.labeling.backends.protocol import Submission
 from annotation_platform.labeling.parsed_entries import ParsedEntries
 from annotation_platform.labeling.stored_names import from_stored, to_stored
+from annotation_platform.schema.annotations import FIRST_CODEC, Payload
 from annotation_platform.storage.journal import ERASED, Journal
 from annotation_platform.storage.objects import ObjectStore
 

@@ -9,23 +9,16 @@ from typing import Any
 
 import pandas as pd
 
-from annotation_platform.consensus.overlap import labels_of
 from annotation_platform.errors import NotReadyError
 from annotation_platform.governance.audit_log.recording import record_policy, record_reviews
 from annotation_platform.images.accepted import accepted_images
-from annotation_platform.labeling.annotations import Canvas, Review
 from annotation_platform.labeling.assignment_plan import (
     AnnotationRequest,
     AssignmentPlan,
     Plan,
     plan_assignments,
 )
-from annotation_platform.labeling.backends.protocol import (
-    LabelingBackend,
-    PreAnnotation,
-    Replica,
-    Submission,
-)
+from annotation_platform.labeling.backends.protocol import LabelingBackend, Replica, Submission
 from annotation_platform.labeling.backends.registry import decode_review
 from annotation_platform.labeling.context import LabelingContext
 from annotation_platform.labeling.counting import Count, Rules, count_annotations
@@ -36,7 +29,9 @@ from annotation_platform.labeling.shown_images import ShownImages
 from annotation_platform.labeling.skills import REVIEWER, Skills
 from annotation_platform.labeling.snapshots import as_of, review_inputs
 from annotation_platform.policy import Policy
+from annotation_platform.schema.annotations import Canvas, PreAnnotation, Review
 from annotation_platform.schema.shapes import NOTHING, STATEMENTS, UNSURE
+from annotation_platform.schema.shapes.overlap import labels_of
 from annotation_platform.schema.tables import (
     CleanedImages,
     Conflicts,

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from annotation_platform.labeling.assignment_plan import Assignment
-from annotation_platform.labeling.backends.protocol import AssignmentKey, PreAnnotation, Replica
+from annotation_platform.labeling.backends.protocol import AssignmentKey, Replica
+from annotation_platform.schema.annotations import PreAnnotation
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import CLASSIFICATIONS, Label

@@ -18,7 +18,6 @@ from annotation_platform.consensus.common import Common
 from annotation_platform.consensus.conflicts import conflicts_in_task
 from annotation_platform.consensus.matching import match_pairs
 from annotation_platform.consensus.objects import LabelledObjects, Resolved
-from annotation_platform.consensus.overlap import overlap_matrix
 from annotation_platform.consensus.resolve import counting_annotations, resolve_task
 from annotation_platform.curation.imported import PEOPLE
 from annotation_platform.errors import DataError
@@ -29,6 +28,7 @@ from annotation_platform.provenance.state import VersionState
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import REGIONS, Label
+from annotation_platform.schema.shapes.overlap import overlap_matrix
 from annotation_platform.schema.tables import HumanLabels, ReviewedLabels
 from annotation_platform.schema.tables.shared import LABEL_COLUMNS
 from annotation_platform.storage.lake import Lake

@@ -18,7 +18,6 @@ from annotation_platform.images.accepted import accepted_images
 from annotation_platform.ingestion.lake import LandingLake
 from annotation_platform.ingestion.quarantine import releases
 from annotation_platform.ingestion.rounds import RoundManifests
-from annotation_platform.labeling.annotations import Canvas, Review
 from annotation_platform.labeling.assignment_plan import Assignment, AssignmentPlan
 from annotation_platform.labeling.backends.registry import count_regions, decode_review
 from annotation_platform.labeling.counting import Annotation, Count, Rules, count_annotations
@@ -28,6 +27,7 @@ from annotation_platform.labeling.reviews import review_round
 from annotation_platform.labeling.round_decisions import Decision, RoundRecord
 from annotation_platform.labeling.skills import Skills
 from annotation_platform.labeling.tasks import task_name
+from annotation_platform.schema.annotations import Canvas, Review
 from annotation_platform.schema.rounds import RELEASED
 from annotation_platform.schema.shapes import STATEMENTS
 from annotation_platform.schema.tables import (

@@ -11,9 +11,9 @@ from PIL import Image
 
 from annotation_platform.demo.crowd import SimulatedSeat, SimulatedSubmission
 from annotation_platform.demo.material import Material
-from annotation_platform.labeling.annotations import Canvas
 from annotation_platform.labeling.backends.registry import decode
 from annotation_platform.models.registry import ModelRegistry
+from annotation_platform.schema.annotations import Canvas
 from annotation_platform.schema.dataset import IMAGE_COLUMNS, LABEL_COLUMNS, Dataset
 from annotation_platform.schema.ontology import LabelClass, Ontology
 from annotation_platform.schema.shapes import Label

@@ -19,10 +19,10 @@ from pathlib import Path
 import httpx
 
 from annotation_platform.errors import LabelingError
+from annotation_platform.formats.label_studio.results import write_result
 from annotation_platform.ingestion.lake import open_lake
 from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
 from annotation_platform.labeling.backends.label_studio.image_sources import FolderImages
-from annotation_platform.labeling.backends.label_studio.results import write_result
 from annotation_platform.labeling.backends.protocol import LabelingBackend
 from annotation_platform.labeling.backends.regions import write_regions
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling

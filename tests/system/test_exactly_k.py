@@ -21,10 +21,10 @@ from annotation_platform.labeling.ledger import AnnotationsLedger, as_revision
 from annotation_platform.labeling.tasks import TaskContent, task_replicas, tasks_table
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.tables import ModelPredictions
-from annotation_platform.servers.label_studio import LabelStudioServer
 from tests.invariants import check_annotations
 from tests.system import postgres
 from tests.system.faulty_people import FAULTS, Crowd, start
+from tests.system.prepared_label_studio import PreparedLabelStudio
 
 ROUND = "round-0001"
 ONTOLOGY = Ontology.from_names(["cat"])
@@ -177,7 +177,7 @@ def label_studio(tmp_path):
         pytest.skip(f"{', '.join(missing)} not installed: {postgres.INSTALL}")
     with (
         postgres.running_postgres() as database,
-        LabelStudioServer(
+        PreparedLabelStudio(
             tmp_path / "label-studio",
             document_root=tmp_path / "lake",
             secrets_path=tmp_path / "secrets.json",

@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from annotation_platform.errors import LabelingError, SettingsError
+from annotation_platform.formats.label_studio.results import read_result, write_result
 from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
 from annotation_platform.labeling.backends.label_studio.image_sources import FolderImages
 from annotation_platform.labeling.backends.label_studio.people import (
@@ -22,9 +23,9 @@ from annotation_platform.labeling.backends.label_studio.people import (
     list_people,
     remove_person,
 )
-from annotation_platform.labeling.backends.label_studio.results import read_result, write_result
-from annotation_platform.labeling.backends.protocol import PreAnnotation, Replica
+from annotation_platform.labeling.backends.protocol import Replica
 from annotation_platform.labeling.rate_limiter import Timing
+from annotation_platform.schema.annotations import PreAnnotation
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import Label
 from annotation_platform.servers.label_studio import LabelStudioServer

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageColor, ImageDraw
 
-from annotation_platform.labeling.annotations import Canvas, same_labels
+from annotation_platform.formats.label_studio.results import read_result
 from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
 from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp
 from annotation_platform.labeling.backends.label_studio.image_sources import (
@@ -21,14 +21,14 @@ from annotation_platform.labeling.backends.label_studio.image_sources import (
     private_endpoint,
 )
 from annotation_platform.labeling.backends.label_studio.people import add_person
-from annotation_platform.labeling.backends.label_studio.results import read_result
-from annotation_platform.labeling.backends.protocol import PreAnnotation, Replica
+from annotation_platform.labeling.backends.protocol import Replica
 from annotation_platform.labeling.backends.registry import decode_review
+from annotation_platform.schema.annotations import Canvas, PreAnnotation, same_labels
 from annotation_platform.schema.ontology import LabelClass, Ontology, class_colors
 from annotation_platform.schema.shapes import UNSURE, Label, rotated_corners
-from annotation_platform.servers.label_studio import LabelStudioServer
 from annotation_platform.storage.s3 import Bucket
 from tests.system.chromium import INSTALL, chromium, chromium_program
+from tests.system.prepared_label_studio import PreparedLabelStudio
 from tests.system.radosgw import INSTALL as INSTALL_RADOSGW
 from tests.system.radosgw import missing_programs, running_radosgw
 
@@ -264,7 +264,7 @@ def test_a_image_in_a_private_bucket_and_the_proposal_are_seen_by_members_only(
             monkeypatch.setenv(name, value)
         boto3.Session().client("s3").create_bucket(Bucket="images")
         Bucket(LAKE).put(KEY, image())
-        with LabelStudioServer(
+        with PreparedLabelStudio(
             tmp_path / "data",
             document_root=None,
             secrets_path=tmp_path / "secrets.json",

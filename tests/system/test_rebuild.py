@@ -14,7 +14,6 @@ import pytest
 from annotation_platform.demo.annotators import EXPERT
 from annotation_platform.errors import PublishError
 from annotation_platform.ingestion.lake import lake_of
-from annotation_platform.labeling.annotations import Payload
 from annotation_platform.labeling.backends.regions import write_decision, write_regions
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling
 from annotation_platform.labeling.ledger import AnnotationsLedger
@@ -26,6 +25,7 @@ from annotation_platform.pipeline.publish import publish
 from annotation_platform.policy import read_policy
 from annotation_platform.provenance.rebuilding.inputs import read_inputs
 from annotation_platform.provenance.rebuilding.rebuild import rebuild_version
+from annotation_platform.schema.annotations import Payload
 from annotation_platform.schema.shapes import Label
 from annotation_platform.schema.tables import (
     ConsensusLabels,

@@ -5,20 +5,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from annotation_platform.labeling.annotations import Canvas
-from annotation_platform.labeling.backends.label_studio.outlines import (
-    OutlineError,
-    crosses_itself,
-    enclosed,
-    share_inside,
-    without_repetition,
-)
+from annotation_platform.schema.annotations import Canvas
 from annotation_platform.schema.shapes import (
     KEPT_WHOLE,
     UNSURE,
     UPRIGHT_BOXES,
     Label,
     rotated_corners,
+)
+from annotation_platform.schema.shapes.outline_repair import (
+    OutlineError,
+    crosses_itself,
+    enclosed,
+    share_inside,
+    without_repetition,
 )
 
 _OUTSIDE_SHARE = 0.05

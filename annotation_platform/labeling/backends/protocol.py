@@ -11,20 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar
 
-from annotation_platform.labeling.annotations import Payload
+from annotation_platform.schema.annotations import Payload, PreAnnotation
 from annotation_platform.schema.ontology import Ontology
-from annotation_platform.schema.shapes import Label
 
 AssignmentKey = tuple[str, int]
 """A task id and the number of one of the task's assignments."""
-
-
-@dataclass(frozen=True)
-class PreAnnotation:
-    """A label shown to the annotator; ``score`` is the model's, None if no model made the label."""
-
-    label: Label
-    score: float | None = None
 
 
 @dataclass(frozen=True)

@@ -17,17 +17,17 @@ from typing import Any, Required
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict  # pydantic reads no other before Python 3.12
 
-from annotation_platform.labeling.annotations import (
+from annotation_platform.labeling.backends.judging import judge
+from annotation_platform.schema.annotations import (
     Canvas,
     Codec,
     DecodedAnnotation,
     NamedLabel,
     Payload,
+    PreAnnotation,
     Region,
     only_choice,
 )
-from annotation_platform.labeling.backends.judging import judge
-from annotation_platform.labeling.backends.protocol import PreAnnotation
 from annotation_platform.schema.shapes import NOTHING, UNSURE, Label
 
 NAME = "regions/1"

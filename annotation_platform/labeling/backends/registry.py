@@ -9,7 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from annotation_platform.errors import DataError, SettingsError
-from annotation_platform.labeling.annotations import (
+from annotation_platform.labeling.backends.protocol import LabelingBackend
+from annotation_platform.schema.annotations import (
     Canvas,
     Codec,
     DecodedAnnotation,
@@ -18,7 +19,6 @@ from annotation_platform.labeling.annotations import (
     review_of,
     same_labels,
 )
-from annotation_platform.labeling.backends.protocol import LabelingBackend
 from annotation_platform.storage.objects import ObjectStore
 
 if TYPE_CHECKING:

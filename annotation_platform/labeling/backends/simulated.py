@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from annotation_platform.errors import LabelingError
-from annotation_platform.labeling.annotations import Payload
 from annotation_platform.labeling.backends.protocol import (
     AssignmentKey,
     LabelingBackend,
@@ -25,6 +24,7 @@ from annotation_platform.labeling.backends.protocol import (
 from annotation_platform.labeling.backends.regions import NAME, shown_regions
 from annotation_platform.labeling.backends.simulated_file import connect, open_file, unusable
 from annotation_platform.labeling.stored_names import to_stored
+from annotation_platform.schema.annotations import Payload
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.storage.objects import ObjectStore
 

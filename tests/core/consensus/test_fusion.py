@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annotation_platform.consensus.fusion import Spread, clip_region, fuse
-from annotation_platform.consensus.overlap import overlap_matrix
 from annotation_platform.schema.shapes import Label, area_of, near_mean
+from annotation_platform.schema.shapes.overlap import overlap_matrix
 
 SIZE = (300.0, 400.0)
 

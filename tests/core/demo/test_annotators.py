@@ -14,7 +14,7 @@ from annotation_platform.demo.annotators import (
     simulate_annotation,
 )
 from annotation_platform.errors import DataError
-from annotation_platform.labeling.backends.label_studio.results import read_result, write_result
+from annotation_platform.formats.label_studio.results import read_result, write_result
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import NOTHING, Label
 

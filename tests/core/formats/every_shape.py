@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 from hypothesis import strategies as st
 
-from annotation_platform.consensus.overlap import labels_of
-from annotation_platform.labeling.annotations import same_labels
+from annotation_platform.schema.annotations import same_labels
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import LabelClass, Ontology
 from annotation_platform.schema.shapes import Label
+from annotation_platform.schema.shapes.overlap import labels_of
 
 WIDTH, HEIGHT = 60, 40
 ONTOLOGY = Ontology(

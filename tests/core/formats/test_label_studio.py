@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annotation_platform.errors import FormatError
-from annotation_platform.formats.label_studio import image_path, read_label_studio
-from annotation_platform.labeling.backends.label_studio.results import write_result
+from annotation_platform.formats.label_studio.reading import image_path, read_label_studio
+from annotation_platform.formats.label_studio.results import write_result
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.shapes import Label
 

@@ -23,11 +23,11 @@ from annotation_platform.governance.audit_log.reading import (
 )
 from annotation_platform.governance.audit_log.verify import verify_logs
 from annotation_platform.ingestion.lake import LakeUsage, open_lake
-from annotation_platform.labeling.annotations import Review
 from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.labeling.reviews import Decided
 from annotation_platform.labeling.round_decisions import RoundRecord
 from annotation_platform.policy import parse_policy
+from annotation_platform.schema.annotations import Review
 from annotation_platform.storage.audited import AccessLog, AccessLoggedStore
 from annotation_platform.storage.chain import ChainLink, digest_of, make_line
 from annotation_platform.storage.objects import LocalObjectStore

@@ -11,13 +11,14 @@ import numpy as np
 import pandas as pd
 
 from annotation_platform.consensus.resolve import resolve_consensus
+from annotation_platform.formats.label_studio.results import read_result, write_result
 from annotation_platform.labeling.annotation_tables import human_labels
-from annotation_platform.labeling.backends.label_studio.results import read_result, write_result
-from annotation_platform.labeling.backends.protocol import PreAnnotation, Replica
+from annotation_platform.labeling.backends.protocol import Replica
 from annotation_platform.labeling.backends.regions import write_regions
 from annotation_platform.labeling.counting import count_annotations
 from annotation_platform.labeling.ledger import as_revision
 from annotation_platform.labeling.tasks import tasks_table
+from annotation_platform.schema.annotations import PreAnnotation
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import Label
 from annotation_platform.storage.keys import image_key

@@ -17,16 +17,8 @@ import pandas as pd
 import pytest
 
 from annotation_platform.errors import DataError, SettingsError
+from annotation_platform.formats.label_studio.results import write_result
 from annotation_platform.labeling.annotation_tables import human_labels
-from annotation_platform.labeling.annotations import (
-    FIRST_CODEC,
-    Canvas,
-    Payload,
-    Review,
-    same_labels,
-)
-from annotation_platform.labeling.backends.label_studio.results import write_result
-from annotation_platform.labeling.backends.protocol import PreAnnotation
 from annotation_platform.labeling.backends.pybossa.exports import read_pybossa
 from annotation_platform.labeling.backends.regions import (
     read_pre_annotations,
@@ -48,6 +40,14 @@ from annotation_platform.labeling.backends.vendor.backend import VendorLabeling
 from annotation_platform.labeling.backends.vendor.returns import import_annotations, read_returned
 from annotation_platform.labeling.counting import count_annotations
 from annotation_platform.labeling.ledger import AnnotationsLedger, as_revision
+from annotation_platform.schema.annotations import (
+    FIRST_CODEC,
+    Canvas,
+    Payload,
+    PreAnnotation,
+    Review,
+    same_labels,
+)
 from annotation_platform.schema.ontology import LabelClass, Ontology
 from annotation_platform.schema.shapes import UNSURE, Label
 from annotation_platform.storage.objects import LocalObjectStore

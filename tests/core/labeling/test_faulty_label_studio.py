@@ -27,10 +27,11 @@ from annotation_platform.labeling.backends.label_studio import http as label_stu
 from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
 from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp
 from annotation_platform.labeling.backends.label_studio.image_sources import FolderImages
-from annotation_platform.labeling.backends.protocol import PreAnnotation, Replica
+from annotation_platform.labeling.backends.protocol import Replica
 from annotation_platform.labeling.counting import count_annotations
 from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.labeling.rate_limiter import Timing
+from annotation_platform.schema.annotations import PreAnnotation
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import Label
 from annotation_platform.schema.tables import LabelTasks

@@ -6,6 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annotation_platform.errors import SettingsError
+from annotation_platform.formats.label_studio.region_codecs import CODECS
+from annotation_platform.formats.label_studio.results import write_result
 from annotation_platform.labeling.backends.label_studio.interface import (
     ACCEPT_HOTKEY,
     HOTKEYS,
@@ -16,8 +18,6 @@ from annotation_platform.labeling.backends.label_studio.interface import (
     review_config,
     tasks_tab,
 )
-from annotation_platform.labeling.backends.label_studio.region_codecs import CODECS
-from annotation_platform.labeling.backends.label_studio.results import write_result
 from annotation_platform.schema.ontology import LabelClass, Ontology, class_colors
 from annotation_platform.schema.shapes import UNSURE, Label
 

@@ -11,16 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from annotation_platform.errors import NotReadyError
+from annotation_platform.formats.label_studio.results import write_result
 from annotation_platform.labeling.annotation_tables import (
     annotations_table,
     human_labels,
     round_tasks,
 )
-from annotation_platform.labeling.annotations import Payload
-from annotation_platform.labeling.backends.label_studio.results import write_result
 from annotation_platform.labeling.backends.protocol import Submission
 from annotation_platform.labeling.counting import Rules, count_annotations, require_complete
 from annotation_platform.labeling.ledger import AnnotationsLedger, as_revision
+from annotation_platform.schema.annotations import Payload
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import UNSURE, Label
 from annotation_platform.storage.objects import LocalObjectStore

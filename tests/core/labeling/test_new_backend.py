@@ -12,13 +12,13 @@ import pytest
 
 from annotation_platform.ingestion.lake import open_lake
 from annotation_platform.labeling.annotation_tables import human_labels
-from annotation_platform.labeling.annotations import Canvas, Payload
 from annotation_platform.labeling.backends import registry
 from annotation_platform.labeling.backends.protocol import LabelingBackend
 from annotation_platform.labeling.backends.registry import labeling_of
 from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.labeling.rounds import fetch_annotations, ledger_count, round_progress
 from annotation_platform.policy import read_policy
+from annotation_platform.schema.annotations import Canvas, Payload
 from annotation_platform.settings import PROJECT_ROOT, Settings
 from resources.deployments import build_resources
 from tests.core.labeling.outside import HEIGHT, ONTOLOGY, ROUND, WIDTH, make_copies, tasks_of

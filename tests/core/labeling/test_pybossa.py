@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annotation_platform.errors import DataError, FormatError
-from annotation_platform.labeling.annotations import Canvas
 from annotation_platform.labeling.backends.pybossa.exports import read_pybossa
 from annotation_platform.labeling.backends.pybossa.rows import read_rows
 from annotation_platform.labeling.backends.registry import decode
@@ -16,6 +15,7 @@ from annotation_platform.labeling.backends.simulated import SimulatedLabeling
 from annotation_platform.labeling.backends.vendor.backend import VendorLabeling
 from annotation_platform.labeling.backends.vendor.package import write_package
 from annotation_platform.labeling.backends.vendor.returns import import_annotations
+from annotation_platform.schema.annotations import Canvas
 from annotation_platform.schema.ontology import LabelClass, Ontology
 from annotation_platform.schema.shapes import UNSURE, Label
 from annotation_platform.storage.objects import LocalObjectStore

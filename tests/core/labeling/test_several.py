@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from annotation_platform.errors import SettingsError
-from annotation_platform.labeling.annotations import Payload
 from annotation_platform.labeling.backends.protocol import LabelingBackend
 from annotation_platform.labeling.backends.several import SeveralLabeling, share_rounds
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling
 from annotation_platform.labeling.backends.vendor.annotations import ReturnedAnnotation
 from annotation_platform.labeling.backends.vendor.backend import VendorLabeling
+from annotation_platform.schema.annotations import Payload
 from annotation_platform.schema.tables import LabelTasks
 from annotation_platform.storage.objects import LocalObjectStore
 from annotation_platform.storage.round_tables import RoundTables

@@ -5,9 +5,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from annotation_platform.errors import LabelingError
-from annotation_platform.labeling.backends.protocol import LabelingBackend, PreAnnotation, Replica
+from annotation_platform.labeling.backends.protocol import LabelingBackend, Replica
 from annotation_platform.labeling.backends.regions import shown_regions
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling
+from annotation_platform.schema.annotations import PreAnnotation
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import Label
 

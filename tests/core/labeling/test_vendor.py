@@ -18,7 +18,6 @@ from annotation_platform.errors import (
     NotReadyError,
     SettingsError,
 )
-from annotation_platform.labeling.annotations import Canvas
 from annotation_platform.labeling.backends.protocol import LabelingBackend
 from annotation_platform.labeling.backends.regions import shown_regions
 from annotation_platform.labeling.backends.registry import decode
@@ -26,6 +25,7 @@ from annotation_platform.labeling.backends.simulated import SimulatedLabeling
 from annotation_platform.labeling.backends.vendor.backend import VendorLabeling
 from annotation_platform.labeling.backends.vendor.package import write_package
 from annotation_platform.labeling.backends.vendor.returns import import_annotations, read_returned
+from annotation_platform.schema.annotations import Canvas
 from annotation_platform.schema.ontology import LabelClass, Ontology
 from annotation_platform.schema.shapes import UNSURE
 from annotation_platform.storage.objects import LocalObjectStore

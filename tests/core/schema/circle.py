@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from annotation_platform.labeling.backends.label_studio.region_codecs import (
+from annotation_platform.formats.label_studio.region_codecs import (
     RegionCanvas,
     RegionCodec,
     Value,

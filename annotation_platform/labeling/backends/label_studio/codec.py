@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-from annotation_platform.labeling.annotations import Canvas, Codec, DecodedAnnotation
-from annotation_platform.labeling.backends.label_studio.results import read_result, read_review
+from annotation_platform.formats.label_studio.results import read_result, read_review
+from annotation_platform.schema.annotations import Canvas, Codec, DecodedAnnotation
 
 NAME = "label-studio/1"
 

@@ -6,29 +6,20 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from annotation_platform.errors import SettingsError
-from annotation_platform.labeling.backends.label_studio.region_codecs import CODECS, check_held
+from annotation_platform.formats.label_studio.control_names import (
+    ACCEPT,
+    COMMENT_NAME,
+    CONFLICTS_NAME,
+    DECISION_NAME,
+    IMAGE_NAME,
+    NOTE_NAME,
+    REASON_NAME,
+    REJECT,
+    UNSURE_NAME,
+)
+from annotation_platform.formats.label_studio.region_codecs import CODECS, check_held
 from annotation_platform.schema.ontology import LabelClass, Ontology, class_colors
 from annotation_platform.schema.shapes import CLASSIFICATIONS
-
-IMAGE_NAME = "image"
-"""The name of the image in the configuration; results carry it as ``to_name``."""
-
-UNSURE_NAME = "unsure"
-"""The name of the control for unsure annotators, and of its only choice."""
-
-NOTE_NAME = "note"
-"""The name in a task's data of the reviewer's comment on its last labels."""
-
-CONFLICTS_NAME, DECISION_NAME, REASON_NAME, COMMENT_NAME = (
-    "conflicts",
-    "decision",
-    "reason",
-    "comment",
-)
-"""The names in a review: the conflicts, the decision, the reason and the comment."""
-
-ACCEPT, REJECT = "accept", "reject"
-"""The two decisions of a review."""
 
 # Label Studio 1.23 gives these letters a meaning of their own: brush, eraser, pan, key point,
 # auto-detect, ellipse, polygon, rectangle, unselect, move and wand (read from its key map).

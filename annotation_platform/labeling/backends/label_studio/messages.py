@@ -5,16 +5,12 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC
 from typing import Any
 
-from annotation_platform.labeling.annotations import Payload
+from annotation_platform.formats.label_studio.control_names import CONFLICTS_NAME, NOTE_NAME
+from annotation_platform.formats.label_studio.results import write_pre_annotations
 from annotation_platform.labeling.backends.label_studio.codec import NAME as CODEC
-from annotation_platform.labeling.backends.label_studio.interface import (
-    CONFLICTS_NAME,
-    NOTE_NAME,
-)
 from annotation_platform.labeling.backends.label_studio.people import (
     email_in,
 )
-from annotation_platform.labeling.backends.label_studio.results import write_pre_annotations
 from annotation_platform.labeling.backends.label_studio.tasks import (
     Prediction,
     StoredAnnotation,
@@ -24,6 +20,7 @@ from annotation_platform.labeling.backends.protocol import (
     Replica,
     Submission,
 )
+from annotation_platform.schema.annotations import Payload
 
 
 def task_of(replica: Replica, round_id: str, image: str) -> dict[str, Any]:

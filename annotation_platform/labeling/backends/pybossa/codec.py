@@ -3,9 +3,9 @@
 import json
 from typing import Any
 
-from annotation_platform.labeling.annotations import Canvas, Codec, DecodedAnnotation, Region
 from annotation_platform.labeling.backends.label_studio.codec import CODEC as LABEL_STUDIO
 from annotation_platform.labeling.backends.regions import decode_labels
+from annotation_platform.schema.annotations import Canvas, Codec, DecodedAnnotation, Region
 from annotation_platform.schema.shapes import UNSURE, Label
 
 NAME = "pybossa/1"

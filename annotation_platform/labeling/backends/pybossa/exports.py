@@ -7,7 +7,6 @@ from typing import Any
 
 from annotation_platform.errors import DataError
 from annotation_platform.ingestion.archives import is_archive, read_archive
-from annotation_platform.labeling.annotations import Payload
 from annotation_platform.labeling.backends.pybossa.codec import NAME, inner, is_skipped, is_unsure
 from annotation_platform.labeling.backends.pybossa.rows import Row, read_rows
 from annotation_platform.labeling.backends.vendor.annotations import (
@@ -16,6 +15,7 @@ from annotation_platform.labeling.backends.vendor.annotations import (
     ReturnedAnnotation,
     read_time,
 )
+from annotation_platform.schema.annotations import Payload
 from annotation_platform.storage.regular import open_regular
 
 _MAXIMUM_BYTES = 500_000_000

@@ -10,9 +10,9 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from annotation_platform.errors import FormatError
-from annotation_platform.labeling.annotations import Canvas, Payload
 from annotation_platform.labeling.backends.registry import count_regions, decode
 from annotation_platform.labeling.backends.vendor.package import PackageManifest, PackedAssignment
+from annotation_platform.schema.annotations import Canvas, Payload
 from annotation_platform.schema.ontology import Ontology
 
 _LONGEST_NAME = 200

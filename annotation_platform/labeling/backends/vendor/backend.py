@@ -11,7 +11,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from annotation_platform.errors import DataError, LabelingError, NotReadyError, SettingsError
-from annotation_platform.labeling.annotations import Payload
 from annotation_platform.labeling.backends.protocol import (
     AssignmentKey,
     LabelingBackend,
@@ -40,6 +39,7 @@ from annotation_platform.labeling.backends.vendor.states import (
     write_lines,
 )
 from annotation_platform.labeling.stored_names import from_stored, to_stored
+from annotation_platform.schema.annotations import Payload
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.rounds import round_number
 from annotation_platform.storage.journal import Journal

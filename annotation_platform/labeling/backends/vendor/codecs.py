@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from annotation_platform.formats.coco import read_coco_boxes
-from annotation_platform.labeling.annotations import (
+from annotation_platform.labeling.backends.label_studio.codec import CODEC as LABEL_STUDIO
+from annotation_platform.labeling.backends.label_studio.codec import NAME as LABEL_STUDIO_NAME
+from annotation_platform.labeling.backends.regions import NamedEntry, decode_labels
+from annotation_platform.schema.annotations import (
     Canvas,
     Codec,
     DecodedAnnotation,
     Payload,
     Region,
 )
-from annotation_platform.labeling.backends.label_studio.codec import CODEC as LABEL_STUDIO
-from annotation_platform.labeling.backends.label_studio.codec import NAME as LABEL_STUDIO_NAME
-from annotation_platform.labeling.backends.regions import NamedEntry, decode_labels
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.shapes import UNSURE, Label
 

@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from annotation_platform.labeling.annotations import FIRST_CODEC, Payload
-from annotation_platform.labeling.backends.label_studio.results import write_result
+from annotation_platform.formats.label_studio.results import write_result
 from annotation_platform.labeling.backends.pybossa.codec import inner, is_skipped, is_unsure
 from annotation_platform.labeling.backends.vendor.codecs import (
     ANNOTATIONS_NAME,
     COCO_NAME,
     coco_boxes,
 )
+from annotation_platform.schema.annotations import FIRST_CODEC, Payload
 from annotation_platform.schema.shapes import UNSURE, Label
 
 

@@ -19,12 +19,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Self
 
 from annotation_platform.errors import DataError, SettingsError
-from annotation_platform.labeling.annotations import FIRST_CODEC
-from annotation_platform.labeling.backends.label_studio.results import write_pre_annotations
+from annotation_platform.formats.label_studio.results import write_pre_annotations
 from annotation_platform.labeling.backends.protocol import AssignmentKey
 from annotation_platform.labeling.backends.regions import read_pre_annotations
 from annotation_platform.labeling.backends.vendor.readme import readme
 from annotation_platform.labeling.stored_names import from_stored, to_stored
+from annotation_platform.schema.annotations import FIRST_CODEC
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import UPRIGHT_BOXES
 from annotation_platform.storage.objects import ObjectStore

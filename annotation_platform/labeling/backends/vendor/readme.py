@@ -1,6 +1,6 @@
 """README.txt of a package: the tasks, and exactly what to return."""
 
-from annotation_platform.labeling.backends.label_studio.region_codecs import CODECS, check_held
+from annotation_platform.formats.label_studio.region_codecs import CODECS, check_held
 from annotation_platform.schema.ontology import Ontology
 
 _HEAD = """\

@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from annotation_platform.errors import DataError, FormatError
 from annotation_platform.formats.coco import read_coco_boxes
 from annotation_platform.ingestion.archives import is_archive, read_archive
-from annotation_platform.labeling.annotations import Payload
 from annotation_platform.labeling.backends.vendor.annotations import (
     AnnotationProblem,
     Returned,
@@ -30,6 +29,7 @@ from annotation_platform.labeling.backends.vendor.package import (
     COCO_ANNOTATIONS,
     round_of_package,
 )
+from annotation_platform.schema.annotations import Payload
 from annotation_platform.storage.regular import open_regular
 
 _MAXIMUM_BYTES = 200_000_000

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
 
-from annotation_platform.labeling.annotations import FIRST_CODEC, Payload
 from annotation_platform.labeling.backends.vendor.annotations import ReturnedAnnotation
 from annotation_platform.labeling.backends.vendor.first_codec import in_first_codec
 from annotation_platform.labeling.stored_names import from_stored, to_stored
+from annotation_platform.schema.annotations import FIRST_CODEC, Payload
 from annotation_platform.storage.journal import ERASED, Journal
 
 _STEP = timedelta(microseconds=1)

@@ -1,4 +1,4 @@
-"""Reading of Label Studio's JSON export, task by task; ``label_studio.py`` lists what is lost."""
+"""Reading of Label Studio's JSON export, task by task; ``writing.py`` lists what is lost."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -18,7 +18,7 @@ from annotation_platform.formats.files import (
     make_ontology,
     read_json,
 )
-from annotation_platform.formats.label_studio_regions import (
+from annotation_platform.formats.label_studio.annotation_regions import (
     MOST_SHOWN,
     RegionReader,
     TaskError,
@@ -31,8 +31,8 @@ from annotation_platform.formats.label_studio_regions import (
     read_boxes,
     without_twins,
 )
-from annotation_platform.labeling.backends.label_studio.interface import UNSURE_NAME
-from annotation_platform.labeling.backends.label_studio.region_codecs import CODECS
+from annotation_platform.formats.label_studio.control_names import UNSURE_NAME
+from annotation_platform.formats.label_studio.region_codecs import CODECS
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import Ontology
@@ -73,9 +73,8 @@ def read_label_studio(path: Path, *, only_boxes: bool = False) -> Reading:
     not count. A task without an annotation that counts, or whose annotator was unsure, is not in
     the dataset. Of several annotations the one updated last counts. Tasks on the same image are all
     left out. A box may reach one pixel outside the image and is clipped; apart from that,
-    ``read_result`` of ``labeling/backends/label_studio`` defines what is changed and refused. A
-    rectangle with a rotation is a rotated box and one without is a box, regardless of the other
-    rectangles of its class.
+    ``results.read_result`` defines what is changed and refused. A rectangle with a rotation is a
+    rotated box and one without is a box, regardless of the other rectangles of its class.
 
     ``file_name`` is the path in the image's address, without server, bucket and the prefix of
     uploads. Where an image has no regions and the task lacks its size (tasks of this platform have

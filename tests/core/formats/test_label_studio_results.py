@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from annotation_platform.labeling.annotations import Canvas, Payload, Review, same_labels
-from annotation_platform.labeling.backends.label_studio.brush import encode_mask
-from annotation_platform.labeling.backends.label_studio.results import read_result, write_result
+from annotation_platform.formats.label_studio.brush import encode_mask
+from annotation_platform.formats.label_studio.results import read_result, write_result
 from annotation_platform.labeling.backends.registry import decode_review
+from annotation_platform.schema.annotations import Canvas, Payload, Review, same_labels
 from annotation_platform.schema.ontology import LabelClass, Ontology, RetiredClass
 from annotation_platform.schema.shapes import NOTHING, UNSURE, Label
 

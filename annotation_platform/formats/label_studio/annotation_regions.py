@@ -4,8 +4,8 @@ import json
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
-from annotation_platform.labeling.backends.label_studio.region_codecs import CODECS, shapes_of_kind
-from annotation_platform.labeling.backends.label_studio.results import read_result
+from annotation_platform.formats.label_studio.region_codecs import CODECS, shapes_of_kind
+from annotation_platform.formats.label_studio.results import read_result
 from annotation_platform.schema.ontology import LabelClass, Ontology
 from annotation_platform.schema.shapes import AREAS, POINTS, UNSURE, UPRIGHT_BOXES, Label
 

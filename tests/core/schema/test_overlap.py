@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annotation_platform.consensus.overlap import labels_of, overlap_matrix
 from annotation_platform.schema.geometry import iou_matrix
 from annotation_platform.schema.shapes import KEYPOINT_HALF, NOTHING, UNSURE, Label, area_of
+from annotation_platform.schema.shapes.overlap import labels_of, overlap_matrix
 
 SIZE = (300.0, 400.0)  # its diagonal is 500
 

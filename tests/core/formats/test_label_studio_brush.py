@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from annotation_platform.labeling.backends.label_studio.brush import decode_mask, encode_mask
+from annotation_platform.formats.label_studio.brush import decode_mask, encode_mask
 
 masks = st.tuples(st.integers(1, 40), st.integers(1, 40)).flatmap(lambda size: arrays(bool, size))
 

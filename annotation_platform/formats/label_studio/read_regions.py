@@ -3,9 +3,8 @@
 import unicodedata
 from typing import Any
 
-from annotation_platform.labeling.backends.label_studio.interface import UNSURE_NAME
-from annotation_platform.labeling.backends.label_studio.outlines import OutlineError
-from annotation_platform.labeling.backends.label_studio.region_codecs import (
+from annotation_platform.formats.label_studio.control_names import UNSURE_NAME
+from annotation_platform.formats.label_studio.region_codecs import (
     CODECS,
     RegionCanvas,
     RegionError,
@@ -13,6 +12,7 @@ from annotation_platform.labeling.backends.label_studio.region_codecs import (
 )
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import CLASSIFICATIONS, UNSURE, Label
+from annotation_platform.schema.shapes.outline_repair import OutlineError
 
 _REGION_KEYS = frozenset({"x", "y", "points", "rle"})
 

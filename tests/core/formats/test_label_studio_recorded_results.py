@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from annotation_platform.labeling.annotations import same_labels
-from annotation_platform.labeling.backends.label_studio.results import read_result, write_result
+from annotation_platform.formats.label_studio.results import read_result, write_result
+from annotation_platform.schema.annotations import same_labels
 from annotation_platform.schema.ontology import LabelClass, Ontology
 from annotation_platform.schema.shapes import Label, rotated_corners
 

@@ -4,27 +4,27 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from annotation_platform.labeling.annotations import (
-    DecodedAnnotation,
-    NamedLabel,
-    Region,
-    only_choice,
-)
-from annotation_platform.labeling.backends.label_studio.interface import (
+from annotation_platform.formats.label_studio.control_names import (
     ACCEPT,
     COMMENT_NAME,
     DECISION_NAME,
     REASON_NAME,
     REJECT,
 )
-from annotation_platform.labeling.backends.label_studio.read_regions import read_region
-from annotation_platform.labeling.backends.label_studio.region_codecs import (
+from annotation_platform.formats.label_studio.read_regions import read_region
+from annotation_platform.formats.label_studio.region_codecs import (
     CODECS,
     RegionCanvas,
     RegionError,
 )
-from annotation_platform.labeling.backends.label_studio.write_regions import write_region
-from annotation_platform.labeling.backends.protocol import PreAnnotation
+from annotation_platform.formats.label_studio.write_regions import write_region
+from annotation_platform.schema.annotations import (
+    DecodedAnnotation,
+    NamedLabel,
+    PreAnnotation,
+    Region,
+    only_choice,
+)
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import CLASSIFICATIONS, SHAPES, UNSURE, Label
 
@@ -217,7 +217,7 @@ def _joins(label: Label) -> bool:
 
 
 def read_review(result: Any, *, width: int, height: int, ontology: Ontology) -> DecodedAnnotation:
-    """Return an annotation under ``interface.review_config``, with its decision.
+    """Return an annotation under a configuration of ``review_config``, with its decision.
 
     ``annotations.review_of`` judges the decision. Arguments as ``read_result``.
     """

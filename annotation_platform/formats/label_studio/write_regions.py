@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from annotation_platform.labeling.backends.label_studio.interface import IMAGE_NAME, UNSURE_NAME
-from annotation_platform.labeling.backends.label_studio.region_codecs import CODECS
+from annotation_platform.formats.label_studio.control_names import IMAGE_NAME, UNSURE_NAME
+from annotation_platform.formats.label_studio.region_codecs import CODECS
 from annotation_platform.schema.shapes import NOTHING, UNSURE, Label
 
 

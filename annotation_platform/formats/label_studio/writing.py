@@ -11,15 +11,14 @@ coordinate by less than a millionth of a pixel. A task's data also contain split
 """
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from annotation_platform.consensus.overlap import labels_of
 from annotation_platform.errors import DataError
-from annotation_platform.formats.files import class_ids, write_files
-from annotation_platform.formats.label_studio_reading import image_path, read_label_studio
+from annotation_platform.formats.files import class_ids
+from annotation_platform.formats.label_studio.region_codecs import CODECS
+from annotation_platform.formats.label_studio.results import write_result
 from annotation_platform.formats.losses import (
     LEFT_OUT,
     attribute_losses,
@@ -28,29 +27,15 @@ from annotation_platform.formats.losses import (
     sentence,
     shape_losses,
 )
-from annotation_platform.labeling.backends.label_studio.region_codecs import CODECS
-from annotation_platform.labeling.backends.label_studio.results import write_result
 from annotation_platform.schema.dataset import IMAGE_COLUMNS, Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.shapes import AREAS, POINTS, Label
-
-__all__ = [
-    "image_path",
-    "label_studio_losses",
-    "read_label_studio",
-    "render_label_studio",
-    "write_label_studio",
-]
+from annotation_platform.schema.shapes.overlap import labels_of
 
 LABEL_STUDIO_FILE = "label_studio.json"
 
 HOLDS = CODECS.keys()
 """Shapes that this format holds; labels of other shapes are left out."""
-
-
-def write_label_studio(dataset: Dataset, folder: Path, *, prefix: str = "") -> None:
-    """Write ``label_studio.json`` under ``folder``; see ``render_label_studio``."""
-    write_files(render_label_studio(dataset, prefix=prefix), folder)
 
 
 def render_label_studio(dataset: Dataset, *, prefix: str = "") -> dict[str, bytes]:

@@ -9,18 +9,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from annotation_platform.errors import SettingsError
-from annotation_platform.labeling.backends.label_studio.brush import decode_mask, encode_mask
-from annotation_platform.labeling.backends.label_studio.outlines import (
+from annotation_platform.formats.label_studio.brush import decode_mask, encode_mask
+from annotation_platform.schema.ontology import Ontology
+from annotation_platform.schema.shapes import Label, edges_of, rotated_corners
+from annotation_platform.schema.shapes.outline_repair import (
     crosses_itself,
     enclosed,
     share_inside,
     without_repetition,
 )
-from annotation_platform.schema.ontology import Ontology
-from annotation_platform.schema.shapes import Label, edges_of, rotated_corners
-
-CONTROL_NAME = "label"
-"""The name of the box tool in the configuration; results carry it as ``from_name``."""
 
 _ROUNDING_PIXELS = 0.01
 """Rounding error of browsers; a region that is off by less is exactly at the edge."""
@@ -319,7 +316,7 @@ CODECS: dict[str, RegionCodec] = {
     for codec in (
         RegionCodec(
             "box",
-            control=CONTROL_NAME,
+            control="label",
             phrase="a box",
             tag="RectangleLabels",
             heading="Box",

@@ -1,7 +1,7 @@
 """The content of an annotation, whatever its back end: labels, problems, and a decision.
 
 A back end stores annotations in a form of its own. The ledger stores that form unchanged, as a
-``Payload`` with the name of the codec that reads it (``backends/registry.py`` lists the codecs).
+``Payload`` with the name of the codec that reads it (``labeling/backends/registry.py`` lists them).
 All other code works with the ``DecodedAnnotation`` that the codec returns, so a better codec reads
 old annotations again.
 """
@@ -65,6 +65,14 @@ class DecodedAnnotation:
     def labels(self) -> list[Label]:
         """The labels of all regions, in pixels of the stored image."""
         return [region.label for region in self.regions]
+
+
+@dataclass(frozen=True)
+class PreAnnotation:
+    """A label shown to the annotator; ``score`` is the model's, None if no model made the label."""
+
+    label: Label
+    score: float | None = None
 
 
 class Codec(ABC):
