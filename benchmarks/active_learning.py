@@ -374,7 +374,7 @@ def print_table(curves, names, rare):
                     for key in ("images", "boxes", "rare", "all")}  # fmt: skip
             spread = np.std([one.rare for one in at], ddof=1) if len(at) > 1 else float("nan")
             print(
-                f"{name:10s} {mean['pictures']:5.0f} images {mean['boxes']:6.0f} boxes  "
+                f"{name:10s} {mean['images']:5.0f} images {mean['boxes']:6.0f} boxes  "
                 f"{mean['rare']:.3f} ± {spread:.3f} over seeds  ({mean['all']:.3f})"
             )
     rng = np.random.default_rng(0)

@@ -251,7 +251,7 @@ def one_round(chosen):
 def main():
     """Compare, or clean one round of so many images."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--pictures", type=int, default=2000)
+    options.add_argument("--images", type=int, default=2000)
     options.add_argument("--pairs", type=int, default=5)
     options.add_argument("--peer-python", help="python of an environment with the peers")
     options.add_argument("--peer-pairs", type=int, default=1)
