@@ -113,11 +113,10 @@ class TrainingBudget:
 
 @dataclass
 class FitResult:
-    """The finite losses by step, the number of steps skipped for want of one, and the end."""
+    """The finite losses by step, and the number of steps skipped for want of one."""
 
     losses: list[float] = field(default_factory=list)
     skipped: int = 0
-    ended_by: TrainingEnd = TrainingEnd.STEPS
 
     @property
     def steps(self) -> int:
@@ -163,7 +162,7 @@ def fit_network(
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=_WEIGHT_DECAY)
     result = FitResult()
-    while (ended := budget.ended_by()) is None or budget.steps == 0:
+    while budget.steps == 0 or budget.ended_by() is None:
         rate = learning_rate * learning_rate_factor(budget.share())
         for group in optimizer.param_groups:
             group["lr"] = rate
@@ -185,7 +184,6 @@ def fit_network(
             options.record(budget.steps, loss, rate, budget.share())
         if options.progress is not None:
             options.progress(budget.progress())
-    result.ended_by = ended or result.ended_by
     if not result.losses or result.skipped > len(result.losses):
         raise ModelError(
             f"training diverged: {result.skipped} of {budget.steps} steps had no finite loss. "

@@ -148,27 +148,22 @@ def train_network(
                 learning_rate=policy.learning_rate,
                 options=options,
             )
+        ended = budget.ended_by() or TrainingEnd.STEPS
         trainee.settle(network, memory, seed)
-        state = files.write(
-            network,
-            architecture=architecture,
-            class_names=setup.class_names,
-            side=setup.side,
-            choose=setup.choose,
-        )
+        state = _written(network, architecture, setup, files)
     return TrainedNetwork(
         state=state,
         setup=setup,
         architecture=architecture,
         started_from=started_from,
-        epochs=result.steps * setup.batch_size / setup.examples,
+        epochs=budget.steps * setup.batch_size / setup.examples,
         cpu_seconds=budget.cpu_used,
         final_loss=result.final_loss,
         steps=result.steps,
         skipped_steps=result.skipped,
         images_at_a_time=memory.images,
         device=memory.device,
-        ended_by=result.ended_by,
+        ended_by=ended,
     )
 
 
@@ -203,6 +198,18 @@ def _initial_weights(
             f"{setup.weights_sha256}. Get the right file."
         )
     return files.read(data, where=str(path)), digest, str(path)
+
+
+def _written(
+    network: "nn.Module", architecture: str, setup: TrainingSetup, files: "WeightFormat"
+) -> bytes:
+    return files.write(
+        network,
+        architecture=architecture,
+        class_names=setup.class_names,
+        side=setup.side,
+        choose=setup.choose,
+    )
 
 
 @contextmanager
