@@ -106,7 +106,7 @@ def _figures(
         "uploaded_files": published.uploaded_files,
         "version": published.version,
         "tag": published.tag,
-        "get_it": Markdown(
+        "checkout": Markdown(
             f"```\ngit clone {versions.shown} dataset && cd dataset\n"
             f"git checkout {published.tag} && dvc pull\n```"
         ),

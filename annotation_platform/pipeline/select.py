@@ -50,15 +50,15 @@ def select(
         audit_frame=frame,
         figures={
             "images": len(selected),
-            "passed_over": int(
+            "not_selected": int(
                 (~pool[CleanedImages.image_id].isin(selected[SelectedImages.image_id])).sum()
             ),
-            "chosen_by": Counts(selected[SelectedImages.rule]),
+            "rules": Counts(selected[SelectedImages.rule]),
             "outliers": dict(list(selection.outliers.items())[:50]),
-            "kept_out": dict(list(selection.kept_out.items())[:50]),
-            "pinned_but_not_in_the_pool": list(selection.overridden_elsewhere)[:50],
+            "excluded": dict(list(selection.kept_out.items())[:50]),
+            "included_but_not_in_the_pool": list(selection.overridden_elsewhere)[:50],
             "without_vector": len(selection.without_vector),
-            "proposals_without_score": selection.unscored_predictions,
+            "predictions_without_score": selection.unscored_predictions,
             "preview": TableRows(selected, ["rank", "image_id", "rule", "reason"]),
         },
     )
