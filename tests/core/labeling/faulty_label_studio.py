@@ -62,7 +62,7 @@ class Exchange:
 
 
 def obey(exchange):
-    """No fault: do it and annotate so."""
+    """No fault: the request is performed and answered."""
     exchange.response(*exchange.perform())
 
 
