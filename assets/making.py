@@ -13,6 +13,7 @@ from annotation_platform.pipeline.result import Result
 from annotation_platform.schema.tables import TABLES
 from assets.metadata import materialized
 from assets.partitions import rounds
+from resources.storage import started_by
 
 UseCase = Callable[..., Result | None]
 """A function of the round's context, its tables and resources; None leaves its tables unchanged."""
@@ -115,6 +116,7 @@ def _argument(
             resources.policy,
             datetime.now(UTC),
             report=context.log.info,
+            actor=started_by(context.run),
         )
     if kind is dg.AssetExecutionContext:
         return context
