@@ -18,7 +18,7 @@ from annotation_platform.pipeline.ingest import ingest
 from annotation_platform.pipeline.select import select
 from annotation_platform.policy import SelectionPolicy, read_policy
 from annotation_platform.schema.tables import CleanedImages, ModelPredictions, RawImages
-from annotation_platform.selection.rules import Board, Pick
+from annotation_platform.selection.rules import Pick, SelectionState
 from annotation_platform.selection.strategies import STRATEGIES
 from annotation_platform.settings import PROJECT_ROOT
 from tests.core.ingestion.conftest import form_round
@@ -31,7 +31,12 @@ IMAGES, BUDGET = 6, 2
 def crowded(monkeypatch):
     """The strategy of the how-to page, registered."""
     (code,) = re.findall(r"^   ```python\n(.*?)^   ```", PAGE.read_text(), re.M | re.S)
-    names = {"Board": Board, "Pick": Pick, "SelectionPolicy": SelectionPolicy, "np": np}
+    names = {
+        "SelectionState": SelectionState,
+        "Pick": Pick,
+        "SelectionPolicy": SelectionPolicy,
+        "np": np,
+    }
     exec(compile(re.sub(r"^   ", "", code, flags=re.M), PAGE.name, "exec"), names)
     monkeypatch.setitem(STRATEGIES, "crowded", names["crowded"])
 
