@@ -53,7 +53,7 @@ class DemoRounds:
         float,
         typer.Option(
             min=0,
-            help="CPU seconds of training per round; 0: 180 with Label Studio, 10 without it.",
+            help="CPU seconds of training per round; 0: 70 with Label Studio, 10 without it.",
         ),
     ] = 0.0
 

@@ -23,7 +23,7 @@ from annotation_platform.versioning.registry import checkout_on_new_machine
 
 _SHOWN = 10
 _LOG_WIDTH = 160
-_TRAINING_SECONDS = {"label-studio": 180.0, "simulated": 10.0}
+_TRAINING_SECONDS = {"label-studio": 70.0, "simulated": 10.0}
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,6 @@ def run(request: Request, out: Console) -> None:
     """
     options = _options(request)
     with Narrator() as narrator:
-        material = _material(request, narrator)
 
         def finished(result: DemoResult) -> None:
             narrator.stage("cloning the registry and pulling the last version")
@@ -65,7 +64,11 @@ def run(request: Request, out: Console) -> None:
                 while True:
                     time.sleep(1.0)
 
-        run_demo(material, options, narrator, finished=finished)
+        # Drawn while the servers boot; problems of a user's own files are found before that.
+        material = _material(request, narrator) if request.images else None
+        run_demo(
+            lambda: material or _material(request, narrator), options, narrator, finished=finished
+        )
 
 
 def _options(request: Request) -> DemoOptions:

@@ -29,6 +29,7 @@ class Narrator:
         self._lock = threading.Lock()
         self._began = self._printed_at = time.monotonic()
         self._stage, self._done, self._total = "", 0, 0
+        self._detail = ""
         self._task = self._bar.add_task("", total=None, visible=False)
 
     def say(self, text: str) -> None:
@@ -42,11 +43,18 @@ class Narrator:
         """Begin a stage of ``total`` steps; 0 if the number is unknown."""
         with self._lock:
             self._stage, self._done, self._total = text, 0, total
+            self._detail = ""
             self._bar.reset(
                 self._task, description=text, total=total or None, completed=0, visible=True
             )
         if not self._console.is_terminal:
             self.say(f"{text} …")
+
+    def detail(self, text: str) -> None:
+        """Add the progress within the stage, such as of a training; empty: nothing is known."""
+        with self._lock:
+            self._detail = f", {text}" if text else ""
+            self._bar.update(self._task, description=self._stage + self._detail)
 
     def step(self) -> None:
         """Count one finished step of the stage; may be called from any thread."""
@@ -60,7 +68,7 @@ class Narrator:
         quiet = time.monotonic() - self._printed_at > _QUIET_SECONDS
         if quiet and not self._console.is_terminal:
             share = f" {self._done} of {self._total}" if self._total else ""
-            self.say(f"{self._stage}{share} …")
+            self.say(f"{self._stage}{share}{self._detail} …")
 
     def close(self) -> None:
         """Remove the bar, so that results can be printed."""

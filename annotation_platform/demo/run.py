@@ -30,6 +30,7 @@ from annotation_platform.errors import NotReadyError, SettingsError
 from annotation_platform.images.accepted import accepted_images
 from annotation_platform.ingestion.lake import LandingLake, lake_of
 from annotation_platform.labeling.backends.label_studio.people import add_person
+from annotation_platform.labeling.backends.label_studio.running import TOKEN_VARIABLE
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling
 from annotation_platform.labeling.skills import REVIEWER, Skills
 from annotation_platform.models.shown_predictions import shown_predictions
@@ -63,7 +64,9 @@ from annotation_platform.versioning.registry import make_registry
 
 _MARK = "demo.json"
 _STAGE_SECONDS = 900.0
-_POLL_SECONDS = 0.5
+_POLL_SECONDS = 0.25
+# Between two looks at the progress that a run has logged.
+_LOOK_SECONDS = 5.0
 _THREADS = 2
 
 
@@ -76,7 +79,7 @@ class DemoOptions:
     annotations_per_task: int = 3
     seed: int = 0
     labeling: Literal["label-studio", "simulated"] = "label-studio"
-    training_cpu_seconds: float = 180.0
+    training_cpu_seconds: float = 70.0
     image_width: int = 320
 
 
@@ -91,7 +94,7 @@ class DemoResult:
 
 
 def run_demo(
-    material: Material,
+    make_material: Callable[[], Material],
     options: DemoOptions,
     narrator: Narrator,
     *,
@@ -99,7 +102,13 @@ def run_demo(
 ) -> DemoResult:
     """Boot the servers, land every batch, and return once the last round has its model.
 
-    ``finished`` is called with the result while the servers still run; they stop when it returns.
+    Label Studio boots while the material is made and Dagster starts.
+
+    Args:
+        make_material: returns the images; called once, after the start of Label Studio.
+        options: of the demonstration.
+        narrator: shows the progress.
+        finished: called with the result while the servers still run; they stop when it returns.
 
     Raises:
         SettingsError: the home cannot be used, or a server does not start.
@@ -107,16 +116,28 @@ def run_demo(
     """
     with ExitStack() as stack:
         stack.enter_context(locked_home(options.home.expanduser().absolute()))
-        settings = prepare_home(material, options)
+        settings, secrets = _empty_home(options), {}
+        server = _label_studio(settings, narrator)
+        if server is not None:
+            stack.callback(server.stop)
+            server.launch()
+            settings = settings.model_copy(update={"label_studio_url": server.url})
+            secrets = {TOKEN_VARIABLE: server.administrator.token}
+        material = make_material()
+        _fill_home(settings, material, options)
         people = make_people(options.annotators, options.seed)
         lake = lake_of(settings)
         names = [*(person.name for person in people), EXPERT]
         Skills(lake.store).set(EXPERT, REVIEWER, granted=True, now=datetime.now(UTC))
-        sessions, settings, secrets = _open_labeling(settings, names, stack, narrator)
-        narrator.stage("Dagster is starting")
         page = stack.enter_context(front_page(settings))
         settings = settings.model_copy(update={"pages_url": page.url})
-        dagster = stack.enter_context(DagsterServers(settings, secrets=secrets))
+        narrator.stage("Dagster is starting")
+        dagster = DagsterServers(settings, secrets=secrets)
+        stack.callback(dagster.stop)
+        dagster.launch()
+        sessions = _open_labeling(settings, server, names, narrator)
+        narrator.stage("Dagster is loading its definitions")
+        dagster.start()
         page.links |= {"Dagster": dagster.url}
         narrator.say(f"rounds              {page.url}")
         narrator.say(f"assets              {dagster.url}")
@@ -135,6 +156,19 @@ def prepare_home(material: Material, options: DemoOptions) -> Settings:
     Raises:
         SettingsError: the folder cannot be written, or holds files that are no demonstration.
     """
+    settings = _empty_home(options)
+    _fill_home(settings, material, options)
+    return settings
+
+
+def _fill_home(settings: Settings, material: Material, options: DemoOptions) -> None:
+    """Write the policy for the material, and make the registry of its versions."""
+    policy = _policy(material, options).to_yaml()
+    settings.policy_path.write_text(policy)
+    make_registry(settings.registry_path, PROJECT_ROOT, policy, remote_url=settings.remote_url)
+
+
+def _empty_home(options: DemoOptions) -> Settings:
     home = options.home.expanduser().absolute()
     is_used = home.exists() and (not home.is_dir() or any(home.iterdir()))
     if is_used and not (home / _MARK).is_file():
@@ -142,7 +176,6 @@ def prepare_home(material: Material, options: DemoOptions) -> Settings:
             f"{home}: the folder is not empty and holds no demonstration. Choose another one with "
             "--home."
         )
-    policy = _policy(material, options)
     try:
         if (home / _MARK).is_file():
             # Renamed before it is deleted: a partly deleted home without its mark would be refused.
@@ -152,14 +185,10 @@ def prepare_home(material: Material, options: DemoOptions) -> Settings:
             shutil.rmtree(old)
         (home / "landing").mkdir(parents=True)
         (home / _MARK).write_text(json.dumps({"seed": options.seed}) + "\n")
-        (home / "params.yaml").write_text(policy.to_yaml())
     except OSError as error:
         raise SettingsError(
             f"{home}: cannot be written ({error.strerror}). Choose another folder with --home."
         ) from error
-    make_registry(
-        home / "registry", PROJECT_ROOT, policy.to_yaml(), remote_url=str(home / "remote")
-    )
     return Settings(
         home=home,
         params=home / "params.yaml",
@@ -184,40 +213,48 @@ def _policy(material: Material, options: DemoOptions) -> Policy:
         review=ReviewPolicy(gate="manual"),
         training=TrainingPolicy(
             cpu_seconds=options.training_cpu_seconds,
+            limit_minutes=max(1.0, options.training_cpu_seconds / 30.0),
             threads=min(_THREADS, os.cpu_count() or 1),
             image_width=options.image_width,
         ),
     )
 
 
-def _open_labeling(
-    settings: Settings, names: list[str], stack: ExitStack, narrator: Narrator
-) -> tuple[Mapping[str, AnnotatorSession], Settings, dict[str, str]]:
-    """Return each annotator's access, the settings with the back end's address, and its token."""
+def _label_studio(settings: Settings, narrator: Narrator) -> LabelStudioServer | None:
+    """Return the server of the demonstration, not started; None if labelling is simulated."""
     if settings.labeling == "simulated":
+        return None
+    narrator.stage("Label Studio is starting; its first boot creates a database, about a minute")
+    return LabelStudioServer(
+        settings.home_path / "label-studio",
+        document_root=settings.lake_path,
+        secrets_path=settings.secrets_path,
+        on_progress=lambda _: narrator.breathe(),
+    )
+
+
+def _open_labeling(
+    settings: Settings,
+    server: LabelStudioServer | None,
+    names: list[str],
+    narrator: Narrator,
+) -> Mapping[str, AnnotatorSession]:
+    """Return each annotator's access to the back end, once it is up."""
+    if server is None:
         labeling = SimulatedLabeling(settings.home_path / "simulated-labeling.sqlite")
         for name in names:
             labeling.add_annotator(name)
-        return {name: SimulatedSession(labeling, name) for name in names}, settings, {}
-    narrator.stage("Label Studio is starting; its first boot creates a database, about a minute")
-    server = stack.enter_context(
-        LabelStudioServer(
-            settings.home_path / "label-studio",
-            document_root=settings.lake_path,
-            secrets_path=settings.secrets_path,
-            on_progress=lambda _: narrator.breathe(),
-        )
-    )
-    admin = server.administrator
+        return {name: SimulatedSession(labeling, name) for name in names}
+    narrator.stage("Label Studio is creating its database")
+    token = server.start().administrator.token
     sessions: dict[str, AnnotatorSession] = {}
     narrator.stage("annotators sign up", total=len(names))
     for name in names:
-        account = add_person(server.url, admin.token, name)
+        account = add_person(server.url, token, name)
         sessions[name] = LabelStudioSession(server.url, account.token, name)
         narrator.step()
     narrator.say(f"labelling           {server.url}   (log in: {settings.secrets_path})")
-    settings = settings.model_copy(update={"label_studio_url": server.url})
-    return sessions, settings, {"ANNOTATION_LABEL_STUDIO_TOKEN": admin.token}
+    return sessions
 
 
 @dataclass(frozen=True)
@@ -283,10 +320,13 @@ class _BatchRun:
 
     def _wait(self, stage: str, done: Callable[[], bool]) -> None:
         self.narrator.stage(stage)
-        begun = time.monotonic()
+        begun = looked_at = time.monotonic()
         while not done():
             self.dagster.check()
             self.narrator.breathe()
+            if time.monotonic() - looked_at > _LOOK_SECONDS:
+                looked_at = time.monotonic()
+                self.narrator.detail(self.dagster.run_progress())
             if time.monotonic() - begun > _STAGE_SECONDS:
                 raise NotReadyError(
                     f"{stage}: no progress for {_STAGE_SECONDS:.0f} s. See the runs at "

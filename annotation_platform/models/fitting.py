@@ -29,6 +29,9 @@ _MAXIMUM_GRADIENT_NORM = 5.0
 _DIVERGED_STEPS = 20
 _WARM_UP = 0.1
 
+TRAINING_PROGRESS = "of the training budget used"
+"""Part of every message about the progress of a training."""
+
 
 @dataclass(frozen=True)
 class TrainingProgress:

@@ -22,7 +22,12 @@ from annotation_platform.models.detection.detector import empty_predictions
 from annotation_platform.models.detection.kind import Detectors
 from annotation_platform.models.evaluation.evaluation import Evaluation, figure_intervals
 from annotation_platform.models.evaluation.promotion import Promotion
-from annotation_platform.models.fitting import TrainingEnd, TrainingOptions, TrainingProgress
+from annotation_platform.models.fitting import (
+    TRAINING_PROGRESS,
+    TrainingEnd,
+    TrainingOptions,
+    TrainingProgress,
+)
 from annotation_platform.models.kinds import (
     Judged,
     ModelKind,
@@ -171,8 +176,8 @@ class _Budget:
                 return
             reported_at = time.monotonic()
             self.report(
-                f"{used + share * now.share:.0%} of the training budget used: step {now.step} of "
-                f"the {noun}, about {now.seconds_left:.0f} s left"
+                f"{used + share * now.share:.0%} {TRAINING_PROGRESS}: step {now.step} of the {noun}, "
+                f"about {now.seconds_left:.0f} s left"
             )
 
         return progress

@@ -9,6 +9,7 @@ from typing import Any, Self
 import httpx
 
 from annotation_platform.errors import SettingsError
+from annotation_platform.models.fitting import TRAINING_PROGRESS
 from annotation_platform.servers.child import LOOPBACK, ChildProcess, usable_port
 from annotation_platform.settings import PROJECT_ROOT, Settings, settings_environment
 
@@ -68,12 +69,14 @@ class DagsterServers:
         """The folder DAGSTER_HOME: runs, events, logs."""
         return self._settings.home_path / "dagster"
 
-    def start(self) -> Self:
-        """Start both processes and return once the webserver has loaded the definitions.
+    def launch(self) -> Self:
+        """Start both processes; ``start`` waits until they are ready.
 
         Raises:
-            SettingsError: the port is taken, a process ended early, or the definitions do not load.
+            SettingsError: the port is taken, or the storage cannot be prepared.
         """
+        if self._children:
+            return self
         self._port = usable_port(self._port, remedy="choose another one with --port")
         write_instance(self.folder)
         environment = {
@@ -88,9 +91,22 @@ class DagsterServers:
             self._prepare_storage(environment)
             self._spawn("webserver", webserver, environment)
             self._spawn("daemon", ["dagster-daemon", "run", *workspace], environment)
-            self._wait_until_loaded()
         except BaseException:
             # After any failed start, Ctrl-C included, no process is left running.
+            self.stop()
+            raise
+        return self
+
+    def start(self) -> Self:
+        """Return once the webserver has loaded the definitions; ``launch`` both unless they run.
+
+        Raises:
+            SettingsError: see ``launch``; a process ended early, or the definitions do not load.
+        """
+        self.launch()
+        try:
+            self._wait_until_loaded()
+        except BaseException:
             self.stop()
             raise
         return self
@@ -121,6 +137,20 @@ class DagsterServers:
         response.raise_for_status()
         data: dict[str, Any] = response.json()["data"]
         return data
+
+    def run_progress(self) -> str:
+        """Return the progress of training that a run under way logged last; empty: none.
+
+        A webserver that does not respond in time has none either.
+        """
+        try:
+            runs = self.query(_RUNS_UNDER_WAY)["runsOrError"].get("results", [])
+            found = [self.query(_LOG_OF_RUN, run=run["runId"])["logsForRun"] for run in runs]
+        except httpx.HTTPError:
+            return ""
+        events = [event for log in found for event in log.get("events", [])]
+        messages = [event.get("message", "") for event in events]
+        return next((text for text in reversed(messages) if TRAINING_PROGRESS in text), "")
 
     def __enter__(self) -> Self:
         return self.start()
@@ -184,6 +214,13 @@ def write_instance(folder: Path) -> None:
 _WORKSPACE = """
 { workspaceOrError { ... on Workspace { locationEntries {
   locationOrLoadError { __typename ... on PythonError { message } } } } } }
+"""
+_RUNS_UNDER_WAY = """
+{ runsOrError(filter: {statuses: [STARTED]}) { ... on Runs { results { runId } } } }
+"""
+_LOG_OF_RUN = """
+query Log($run: ID!) { logsForRun(runId: $run) { ... on EventConnection {
+  events { ... on LogMessageEvent { message } } } } }
 """
 
 

@@ -71,6 +71,7 @@ class LabelStudioServer:
     """A Label Studio process on the loopback interface, without public sign-up.
 
     ``with LabelStudioServer(...) as server:`` starts and stops it; so do ``start`` and ``stop``.
+    Other servers can be started between ``launch`` and ``start``.
     On Linux it also ends with the *thread* that started it, so start it from the main thread.
 
     Args:
@@ -123,12 +124,14 @@ class LabelStudioServer:
         """Whether the process is alive."""
         return self._process is not None and self._process.running
 
-    def start(self) -> Self:
-        """Boot the server and return once it responds; a running one is left alone.
+    def launch(self) -> Self:
+        """Start the process and return at once; ``start`` waits until it responds.
+
+        Its address and its administrator are known afterwards. A running one is left alone.
 
         Raises:
-            SettingsError: Label Studio is not installed, the port is taken, the process ended
-                early or does not respond in time, or the secrets do not match its data.
+            SettingsError: Label Studio is not installed, the port is taken, or the secrets cannot
+                be read.
         """
         if self.running:
             return self
@@ -150,8 +153,18 @@ class LabelStudioServer:
         self._process = start_process(
             arguments, folder=self._folder, log_path=self.log_path, environment=self._environment()
         )
+        return self
+
+    def start(self) -> Self:
+        """Return once the server responds; ``launch`` it unless it runs.
+
+        Raises:
+            SettingsError: see ``launch``; the process ended early or does not respond in time, or
+                the secrets do not match its data.
+        """
+        self.launch()
         try:
-            self._wait_until_healthy(self._process)
+            self._wait_until_healthy()
             self._check_administrator()
         except BaseException:
             # After any failed boot, Ctrl-C included, no process is left running.
@@ -188,8 +201,10 @@ class LabelStudioServer:
             environment["LABEL_STUDIO_S3_ENDPOINT"] = self._s3_endpoint
         return environment
 
-    def _wait_until_healthy(self, process: ChildProcess) -> None:
-        begun = time.monotonic()
+    def _wait_until_healthy(self) -> None:
+        begun, process = time.monotonic(), self._process
+        if process is None:
+            raise RuntimeError("the server has not been launched")
         with httpx.Client(base_url=self.url, trust_env=False, timeout=5.0) as client:
             while (waited := time.monotonic() - begun) < _BOOT_SECONDS:
                 if not process.running:

@@ -62,7 +62,7 @@ def seen(tmp_path_factory):
         found["links"] = {link: httpx.get(link).status_code for link in links}
 
     with Narrator() as narrator:
-        run_demo(material, options, narrator, finished=look)
+        run_demo(lambda: material, options, narrator, finished=look)
     return found
 
 

@@ -87,7 +87,7 @@ def tell_the_story(home, labeling, images, *, cpu_seconds):
         home=home, labeling=labeling, seed=5, training_cpu_seconds=cpu_seconds, image_width=160
     )
     with Narrator() as narrator:
-        result = run_demo(material, options, narrator, finished=look)
+        result = run_demo(lambda: material, options, narrator, finished=look)
     return material, result, seen
 
 
