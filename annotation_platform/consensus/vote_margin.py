@@ -11,7 +11,7 @@ _SAME = 0.5
 """Least overlap of two boxes around the same object."""
 
 
-def leads(human_labels: pd.DataFrame) -> dict[str, int]:
+def vote_margins(human_labels: pd.DataFrame) -> dict[str, int]:
     """Return the vote margin of each task: the smallest margin over all its questions.
 
     Each drawn object is two questions: whether it exists, and its class; each choice is one. The
@@ -20,11 +20,12 @@ def leads(human_labels: pd.DataFrame) -> dict[str, int]:
     not vote. Regions are compared by their enclosing boxes.
     """
     return {
-        str(task_id): _lead(annotations) for task_id, annotations in human_labels.groupby("task_id")
+        str(task_id): _vote_margin(annotations)
+        for task_id, annotations in human_labels.groupby("task_id")
     }
 
 
-def _lead(annotations: pd.DataFrame) -> int:
+def _vote_margin(annotations: pd.DataFrame) -> int:
     votes = annotations[annotations["shape"] != UNSURE.shape]
     people = votes[HumanLabels.annotation_id].nunique()
     margins = [people]
