@@ -176,8 +176,8 @@ class _Budget:
                 return
             reported_at = time.monotonic()
             self.report(
-                f"{used + share * now.share:.0%} {TRAINING_PROGRESS}: step {now.step} of the {noun}, "
-                f"about {now.seconds_left:.0f} s left"
+                f"{used + share * now.share:.0%} {TRAINING_PROGRESS}: "
+                f"step {now.step} of the {noun}, about {now.seconds_left:.0f} s left"
             )
 
         return progress
