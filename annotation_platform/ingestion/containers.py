@@ -14,7 +14,7 @@ class PartImage:
     timestamp_seconds: float | None = None
 
 
-class Source(Protocol):
+class ArrivalSource(Protocol):
     """Takes the images out of one landed object, such as a video."""
 
     def __call__(self, data: bytes, /) -> Iterator[PartImage]:
@@ -27,10 +27,10 @@ class Source(Protocol):
         """
 
 
-SOURCES: dict[str, Source] = {}
+SOURCES: dict[str, ArrivalSource] = {}
 """Sources by the suffix of their files in lower case, ``.clip``; any other arrival is one image."""
 
 
-def source_of(key: str) -> Source | None:
+def source_of(key: str) -> ArrivalSource | None:
     """Return the source of an arrival by its name; None if the arrival is one image."""
     return SOURCES.get(PurePosixPath(key).suffix.lower())
