@@ -133,7 +133,7 @@ def our_pass(store, raw):
     wall, cpu = time.perf_counter(), time.process_time()
     cleaned = cleaning.clean_round(raw, CleanedImages.empty(), store, CleaningPolicy())
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    for key in [*store.list("images"), *store.list("likenesses")]:
+    for key in [*store.list("images"), *store.list("signatures")]:
         store.local_path(key).unlink()
     return wall, cpu, cleaned
 

@@ -8,7 +8,7 @@ from annotation_platform.schema.tables import DatasetVersions
 from tests.pipeline.conftest import open_platform
 
 # What names the run or the hour, and not the data, is left out.
-SAME = ("raw/", "images/", "landed/", "manifests/", "likenesses/", "tables/raw_images/",
+SAME = ("raw/", "images/", "landed/", "manifests/", "signatures/", "tables/raw_images/",
         "tables/cleaned_images/", "tables/image_embeddings/", "tables/selected_images/",
         "tables/training_set/", "tables/splits/")  # fmt: skip
 
@@ -16,7 +16,7 @@ SAME = ("raw/", "images/", "landed/", "manifests/", "likenesses/", "tables/raw_i
 def whole_round(platform):
     platform.hurry()
     platform.start_round()
-    platform.annotation("round-0001")
+    platform.annotate("round-0001")
     platform.merge("round-0001")
     platform.run("release_round", "round-0001")
     keys = [key for part in SAME for key in platform.lake.store.list(part.rstrip("/"))]
