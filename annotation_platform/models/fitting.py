@@ -107,7 +107,8 @@ class TrainingBudget:
         """Return the progress after a step."""
         share = self.share()
         left = self._seconds * (1.0 - share) / share if share else self.limit_seconds
-        return TrainingProgress(self.steps, share, min(left, self.limit_seconds - self._seconds))
+        left = max(0.0, min(left, self.limit_seconds - self._seconds))
+        return TrainingProgress(self.steps, share, left)
 
     @property
     def _seconds(self) -> float:
