@@ -82,12 +82,12 @@ def annotations_of_a_round(guideline, seed):
             simulate_annotation = f"{image}-{place}"
             same = {
                 "round_id": "round-0001", "task_id": f"round-0001/label/{image}",
-                "image_id": image, "place": place, "annotation_id": simulate_annotation,
+                "image_id": image, "assignment": place, "annotation_id": simulate_annotation,
                 "revision": hashlib.sha256(f"{seed} {simulate_annotation}".encode()).hexdigest(),
                 "annotator": str(person), "lead_time_seconds": 30.0, "geometry": "",
                 "submitted_at": BEGUN + timedelta(days=seed), "weights_sha256": "",
-                "changed": True, "purpose": "label", "blind": False, "guideline": guideline,
-                "refused_regions": 0, "problems": "", "shape": "box",
+                "changed": True, "purpose": "label", "without_predictions": False,
+                "guideline": guideline, "refused_regions": 0, "problems": "", "shape": "box",
             }  # fmt: skip
             for at, (name, x, y) in enumerate(truth):
                 if rng.random() < 0.05:
@@ -128,7 +128,7 @@ class RoundMaker:
         quality = self.quality.assign(round_id=round_id)
         images = tables.read(CleanedImages, round_id)
         tasks = labels.drop_duplicates("task_id")[["round_id", "task_id", "image_id"]]
-        tasks = tasks.assign(purpose="label", places=3, counted=3, state="answered")
+        tasks = tasks.assign(purpose="label", assignments=3, counted=3, state="answered")
         about = {"decision": "undisputed", "decided_by": "", "comment": "", "decided_at": None}
         reviewed = ReviewedLabels.from_rows(labels.assign(**about).to_dict("records"))
         frames = {"human_labels": annotations, "annotator_quality": quality, "round_tasks": tasks,

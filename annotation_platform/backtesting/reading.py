@@ -110,9 +110,9 @@ def _round_labels(round_id: str, lake: Lake) -> tuple[pd.DataFrame, str]:
     wave_of: dict[tuple[str, int], int] = {}
     for number, (_, assignments) in enumerate(AssignmentPlan(lake.store, round_id).batches()):
         for each in assignments:
-            first = wave_of.get((each.image_id, each.stands_for), number)
+            first = wave_of.get((each.image_id, each.fills_assignment), number)
             wave_of[each.image_id, each.assignment] = first
-    slots = zip(labels[HumanLabels.image_id], labels[HumanLabels.place], strict=True)
+    slots = zip(labels[HumanLabels.image_id], labels[HumanLabels.assignment], strict=True)
     waves = [wave_of.get((str(image), int(slot)), 0) for image, slot in slots]
     labels = labels.assign(wave=pd.Series(waves, index=labels.index, dtype="int64"))
     # A reinstalled back end numbers its annotations from 1 again.

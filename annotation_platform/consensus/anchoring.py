@@ -100,8 +100,8 @@ def pre_annotation_decisions(
 
     Args:
         human_labels: columns ``task_id``, ``image_id``, ``annotation_id``, ``annotator``,
-            ``shape``, ``class_name``, the box and ``blind``: whether the predictions were hidden.
-            ``unsure`` annotations are left out.
+            ``shape``, ``class_name``, the box and ``without_predictions``: whether
+            the predictions were hidden. ``unsure`` annotations are left out.
         predictions: the predictions that were shown, and no others: columns ``image_id``,
             ``class_name`` and the box, which is missing for a predicted choice.
         agreement_iou: in ``(0, 1]``.
@@ -113,13 +113,18 @@ def pre_annotation_decisions(
     Raises:
         TableError: a column is missing.
     """
-    need_columns(human_labels, ["annotation_id", "blind", *BOX_COLUMNS])
+    need_columns(human_labels, ["annotation_id", "without_predictions", *BOX_COLUMNS])
     need_columns(predictions, ["image_id", "class_name", *BOX_COLUMNS])
     votes = voting_rows(human_labels)
     offered = predictions[["image_id", "class_name", *BOX_COLUMNS]]
     offered = offered.assign(prediction=np.arange(len(offered)))
     annotations = votes[
-        [HumanLabels.annotator, HumanLabels.image_id, HumanLabels.annotation_id, HumanLabels.blind]
+        [
+            HumanLabels.annotator,
+            HumanLabels.image_id,
+            HumanLabels.annotation_id,
+            HumanLabels.without_predictions,
+        ]
     ].drop_duplicates("annotation_id")
     decisions = annotations.merge(offered, on="image_id")
     decisions = decisions.sort_values(["annotation_id", "prediction"])
@@ -142,7 +147,9 @@ def pre_annotation_decisions(
     agreeing = pairs[(near & pairs["shape"].isin(REGIONS)) | chosen]
     key = ["annotation_id", "prediction"]
     agreed = pd.MultiIndex.from_frame(decisions[key]).isin(pd.MultiIndex.from_frame(agreeing[key]))
-    decisions = decisions.assign(shown=~decisions["blind"].astype(bool), agreed=agreed)
+    decisions = decisions.assign(
+        shown=~decisions["without_predictions"].astype(bool), agreed=agreed
+    )
     return decisions[_COLUMNS].reset_index(drop=True)
 
 

@@ -146,10 +146,15 @@ def count_annotations(
     replicas: dict[AssignmentKey, AssignmentKey] = {}
     expertise: dict[AssignmentKey, str] = {}
     columns = tasks[
-        [LabelTasks.task_id, LabelTasks.place, LabelTasks.stands_for, LabelTasks.expertise]
+        [
+            LabelTasks.task_id,
+            LabelTasks.assignment,
+            LabelTasks.fills_assignment,
+            LabelTasks.expertise,
+        ]
     ]
-    for task_id, number, stands_for, skill in columns.itertuples(index=False):
-        replicas[task_id, number] = (task_id, stands_for)
+    for task_id, number, fills_assignment, skill in columns.itertuples(index=False):
+        replicas[task_id, number] = (task_id, fills_assignment)
         expertise[task_id, number] = skill
     assignments: dict[AssignmentKey, Revision | None] = dict.fromkeys(replicas.values())
     by_task: dict[str, list[Revision]] = defaultdict(list)

@@ -374,8 +374,8 @@ def _as_tasks(review_tasks: pd.DataFrame, expertise: Mapping[str, str]) -> pd.Da
     return pd.DataFrame(
         {
             "task_id": review_tasks[ReviewTasks.review_id],
-            "place": 1,
-            "stands_for": 1,
+            "assignment": 1,
+            "fills_assignment": 1,
             "expertise": review_tasks[ReviewTasks.image_id].map(expertise).fillna(""),
         }
     )

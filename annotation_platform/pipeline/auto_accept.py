@@ -206,7 +206,7 @@ def _later_audit(round_id: str, accepted: Frame[AutoLabels], lake: Lake) -> Audi
 
 def _without_predictions(images: "pd.Series[str]", tasks: Frame[LabelTasks]) -> list[str]:
     """Return the images of which every assignment is shown without predictions."""
-    blind = tasks.groupby(LabelTasks.image_id)[LabelTasks.blind].all()
+    blind = tasks.groupby(LabelTasks.image_id)[LabelTasks.without_predictions].all()
     return [image for image in images if blind.get(image, False)]
 
 

@@ -349,11 +349,11 @@ def _count_then(task: _Task, image_id: str, lake: Lake, decision: Decision) -> C
 def _frame(task_ids: Iterable[str], assignments: Sequence[Assignment]) -> pd.DataFrame:
     """Return the assignments of one image as rows for ``count_annotations``."""
     rows = [
-        (task_id, one.assignment, one.stands_for, one.expertise)
+        (task_id, one.assignment, one.fills_assignment, one.expertise)
         for task_id in task_ids
         for one in assignments
     ]
-    return pd.DataFrame(rows, columns=["task_id", "place", "stands_for", "expertise"])
+    return pd.DataFrame(rows, columns=["task_id", "assignment", "fills_assignment", "expertise"])
 
 
 def _task_id(task: _Task, image_id: str) -> str:

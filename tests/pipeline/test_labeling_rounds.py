@@ -294,7 +294,7 @@ def test_annotations_are_asked_for_until_they_lead(platform):
     assert requested(platform.tick(labeling_complete_sensor)) == [("ask_again", ONE)]
     assert platform.run("ask_again", ONE).success
     more = read(platform, LabelTasks).query("image_id == @image")
-    assert more["place"].tolist() == [1, 2, 3, 4]
+    assert more["assignment"].tolist() == [1, 2, 3, 4]
     assert more["assignee"].nunique() == 4
     platform.say(ONE, what)
     assert requested(platform.tick(labeling_complete_sensor)) == [("merge_round", ONE)]
@@ -314,7 +314,7 @@ def test_known_annotations_hide_among_the_others_and_measure_people(platform):
     assert gold["image_id"].nunique() == 4
     assert set(gold["image_id"]) <= set(read(platform, TrainingSet)["image_id"])
     assert gold["task_id"].str.fullmatch(f"{TWO}/labels/[0-9a-f]{{64}}").all()
-    assert 0 < tasks["blind"].sum() < len(tasks)
+    assert 0 < tasks["without_predictions"].sum() < len(tasks)
     assert not any(EXPERT in str(value) for value in tasks.to_numpy().ravel()), (
         "addresses stay in the ledger"
     )

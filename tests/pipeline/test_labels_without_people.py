@@ -251,7 +251,7 @@ def test_accepted_images_are_seen_again_blind_and_a_later_certificate_takes_over
     assert set(again["image_id"]) == drawn
     assert "automatically accepted" in again["reason"].iloc[0]
     tasks = tables.read(LabelTasks, TWO)
-    assert tasks.loc[tasks["image_id"].isin(drawn), "blind"].all()
+    assert tasks.loc[tasks["image_id"].isin(drawn), "without_predictions"].all()
     verdict = tables.read(Reaudits, TWO).set_index("certified_round").loc[ONE]
     audited = selected.loc[selected["audit"], "image_id"]
     assert verdict["images"] == len(drawn | (taken & set(audited)))

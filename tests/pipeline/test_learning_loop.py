@@ -72,7 +72,7 @@ def test_an_audit_is_drawn_annotated_blind_and_too_small_to_certify_anything(pla
     )
     audited = set(selected.loc[selected["audit"], "image_id"])
     assert len(audited) == 6
-    assert tasks[tasks["image_id"].isin(audited)]["blind"].all()
+    assert tasks[tasks["image_id"].isin(audited)]["without_predictions"].all()
 
     nothing_known = first["round_resembles_earlier_rounds"]
     assert nothing_known.passed
@@ -123,7 +123,7 @@ def test_an_audit_is_drawn_annotated_blind_and_too_small_to_certify_anything(pla
         tables.read(table_named(name), "round-0002")
         for name in ("consensus_labels", "human_labels")
     )
-    blind = own[own["blind"]]
+    blind = own[own["without_predictions"]]
     for annotations, rows in (("consensus", settled), ("blind", blind)):
         assert compared.loc[(annotations, ""), "labels"] == (rows["shape"] == "box").sum() > 0
     check_training_looks_again_at_what_the_last_model_missed(platform, labels)

@@ -66,7 +66,8 @@ def model_agreement(
         minimum_score: predictions below it were not shown and do not count.
     """
     without_predictions = human_labels[
-        human_labels[HumanLabels.blind] & (human_labels[HumanLabels.purpose] == "label")
+        human_labels[HumanLabels.without_predictions]
+        & (human_labels[HumanLabels.purpose] == "label")
     ]
     # Each of these annotations counts as an image of its own, with the image's predictions.
     annotation_id, image_id = HumanLabels.annotation_id, HumanLabels.image_id

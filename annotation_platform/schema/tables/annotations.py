@@ -12,14 +12,14 @@ from annotation_platform.schema.tables.shared import (
 from annotation_platform.schema.tables.table import Table, count, number, states, text, time
 
 
-class Annotations(Table, name="annotations", renamed_from=("answers",)):
+class Annotations(Table, name="annotations", version=2, renamed_from=("answers",)):
     """Every answer ever seen in a round, counted or not: what people are paid by."""
 
     round_id = ROUND_ID
     annotation_id = ANNOTATION_ID.as_key().formerly("answer_id")
     task_id = TASK_ID
     image_id = IMAGE_ID
-    place = count("the copy that was answered", low=None)
+    assignment = count("number of the assignment", low=None).formerly("place")
     purpose = states("label or gold; empty if no such task was asked", Purpose, or_empty=True)
     annotator = ANNOTATOR
     state = states("counted, or why not", AnnotationState)

@@ -29,7 +29,7 @@ class HumanLabels(Table, name="human_labels", version=2):
     round_id = ROUND_ID
     task_id = TASK_ID
     image_id = IMAGE_ID
-    place = count("the copy that was answered", low=1)
+    assignment = count("number of the assignment", low=1).formerly("place")
     annotation_id = ANNOTATION_ID.formerly("answer_id")
     revision = text("digest of this state of the answer", pattern=SHA256)
     annotator = ANNOTATOR
@@ -50,7 +50,7 @@ class HumanLabels(Table, name="human_labels", version=2):
     weights_sha256 = text("model behind the pre-annotation it began from; empty: none")
     changed = flag("whether it differs from that pre-annotation, by value")
     purpose = PURPOSE
-    blind = flag("whether the annotator saw no proposals")
+    without_predictions = flag("whether the annotator saw no pre-annotations").formerly("blind")
     guideline = text("digest of classes and guidelines it was made under", pattern=SHA256)
     refused_regions = count("regions of the answer that are no usable label")
     problems = text("what is wrong with regions of the answer, a JSON list; or empty")

@@ -14,19 +14,19 @@ from annotation_platform.schema.tables.table import Table, count, flag, states, 
 
 
 class LabelTasks(Table, name="label_tasks", version=2):
-    """One row per place: each of the k blind copies of each task."""
+    """One row per assignment: each of the k replicas of each task."""
 
     round_id = ROUND_ID
     task_id = TASK_ID.as_key()
     step = STEP
     image_id = IMAGE_ID
-    place = count("number of the assignment", low=1, key=True)
-    stands_for = count(
+    assignment = count("number of the assignment", low=1, key=True).formerly("place")
+    fills_assignment = count(
         "the assignment it fills; another one where it replaces a used-up replica", low=1
-    )
+    ).formerly("stands_for")
     assignee = text("the annotator it is assigned to; empty: any annotator")
     purpose = PURPOSE
-    blind = flag("whether it is shown without predictions")
+    without_predictions = flag("whether it shows no pre-annotations").formerly("blind")
     expertise = text("skill that the annotator must have; empty: none")
     guideline = text("digest of classes and guidelines it was asked under", pattern=SHA256)
     backend = text("where people answer it")
@@ -41,8 +41,8 @@ class RoundTasks(Table, name="round_tasks", version=2):
     step = STEP
     image_id = IMAGE_ID
     purpose = PURPOSE
-    places = count("answers asked for")
-    counted = count("answers that hold a place")
+    assignments = count("annotations that were requested").formerly("places")
+    counted = count("annotations that are counted")
     state = states(
         "answered, waiting, left (the round was closed without it) or cancelled", TaskState
     )

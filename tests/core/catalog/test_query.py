@@ -306,7 +306,7 @@ def test_a_frame_keeps_text_times_and_what_is_missing(lake, home):
         "human_labels",
         round_id=FIRST,
         image_id=digest(1),
-        place=1,
+        assignment=1,
         revision=digest(1),
         label_id="a:0",
         shape="none",

@@ -134,7 +134,7 @@ def annotation(image, person, *labels, blind=False):
                 "annotator": person,
                 "shape": shape,
                 "class_name": name,
-                "blind": blind,
+                "without_predictions": blind,
                 **dict(zip(BOX, map(float, box), strict=True)),
             }
         )

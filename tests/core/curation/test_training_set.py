@@ -79,7 +79,7 @@ def task(round_id, number):
         "task_id": f"{round_id}/boxes/{digest(number)}",
         "image_id": digest(number),
         "purpose": "label",
-        "places": 3,
+        "assignments": 3,
         "counted": 3,
         "state": "answered",
     }

@@ -125,14 +125,14 @@ def annotators(*rows, blind=False):
             "image_id": row[0],
             "annotation_id": f"annotation of {row[0][0]}",
             "shape": "box" if len(row) > 1 else "none",
-            "blind": blind,
+            "without_predictions": blind,
             "purpose": "label",
             **dict(zip(LABEL_COLUMNS[1:], row[1:], strict=False)),
         }
         for row in rows
     ]
-    columns = [*LABEL_COLUMNS, "annotation_id", "shape", "blind", "purpose"]
-    return pd.DataFrame(table, columns=columns).astype({"blind": bool})
+    columns = [*LABEL_COLUMNS, "annotation_id", "shape", "without_predictions", "purpose"]
+    return pd.DataFrame(table, columns=columns).astype({"without_predictions": bool})
 
 
 def test_agreement_counts_by_class_and_separates_annotations_without_predictions():
