@@ -340,3 +340,30 @@ def test_tasks_of_one_image_in_two_steps_are_two_tasks():
     assert len(RoundTasks.from_rows([task, task | {"step": "boxes"}])) == 2
     with pytest.raises(TableError, match="repeats the key"):
         RoundTasks.from_rows([task, task])
+
+
+def test_sql_sees_the_texts_of_older_files_under_todays_names(tmp_path, monkeypatch):
+    """The names of the columns did not change, so the version alone tells the files apart."""
+
+    class Before(Table, name="moods"):
+        """The table as it was."""
+
+        key = text("the key", key=True)
+        mood = text("the mood")
+
+    class Moods(Table, name="moods", version=2):
+        """The table today."""
+
+        key = text("the key", key=True)
+        mood = text("the mood", one_of=["good"]).formerly(fine="good")
+
+    monkeypatch.setitem(TABLES, "moods", Moods)
+    store = LocalObjectStore(tmp_path)
+    row = {"key": "a", "mood": "fine"}
+    store.put(table_key("moods", ONE), parquet_bytes(Before.from_rows([row])))
+    RoundTables(store).write(Before, TWO, Before.from_rows([row]))
+    RoundTables(store).write(Moods, THREE, Moods.from_rows([row | {"mood": "good"}]))
+    with duckdb.connect(":memory:") as database:
+        database.register("moods", query._rows(store, "moods"))
+        assert database.sql("SELECT mood FROM moods").fetchall() == [("good",)] * 3
+    assert RoundTables(store).read_all(Moods)["mood"].tolist() == ["good"] * 3
