@@ -114,7 +114,7 @@ def _closed(context: LabelingContext) -> set[AssignmentKey]:
     filled = {
         replica for replica, key in count.replicas.items() if count.assignments[key] is not None
     }
-    if context.policy.labeling.resend_lost:
+    if context.policy.labeling.republish_deleted:
         return filled
     held = context.labeling.held_assignments(round_id)
     return filled if held is None else filled | (set(count.replicas) - set(held))
@@ -247,7 +247,7 @@ def _planned(
 
 
 def _share_without_predictions(policy: LabelingPolicy) -> float:
-    return policy.blind_share if policy.preannotate else 1.0
+    return policy.without_predictions_share if policy.preannotate else 1.0
 
 
 def _with_vendors(

@@ -154,7 +154,7 @@ def progress_of(
     asked_at = AssignmentPlan(lake.store, round_id).read().asked_at
     close = "" if count.complete and not more else _why_close(count, asked_at, policy, now)
     lost = [] if count.complete else _lost(round_id, count, labeling)
-    return RoundProgress(count, "open", more, close, lost, policy.labeling.resend_lost)
+    return RoundProgress(count, "open", more, close, lost, policy.labeling.republish_deleted)
 
 
 def _lost(round_id: str, count: Count, labeling: LabelingBackend) -> list[AssignmentKey]:
@@ -299,7 +299,7 @@ def _more_annotations(
 
     Gold tasks, whose ground truth is known, need none.
     """
-    if not policy.stop_at_lead or not count.annotated:
+    if not policy.vote_margin or not count.annotated:
         return {}
     ontology = read_guideline(lake.store, str(tasks[LabelTasks.guideline].iloc[0]))
     authors = {annotation.revision.submission.author for annotation in count.annotations}
@@ -308,7 +308,7 @@ def _more_annotations(
     labels = labels[labels[HumanLabels.purpose] == Purpose.LABEL]
     assignments = Counter(task_id for task_id, _ in count.assignments)
     short = {
-        task_id: min(policy.stop_at_lead - lead, policy.most_annotations - assignments[task_id])
+        task_id: min(policy.vote_margin - lead, policy.maximum_annotations - assignments[task_id])
         for task_id, lead in leads(labels).items()
     }
     return {task_id: annotations for task_id, annotations in short.items() if annotations > 0}

@@ -61,7 +61,7 @@ def measure_quality(
         human_labels,
         tables.read_rounds(HumanLabels, context.before(HumanLabels)[-_PACE_ROUNDS:]),
         level=policy.drift.level,
-        least_effect=policy.drift.least_effect,
+        minimum_effect=policy.drift.minimum_effect,
     )
     flagged = measured[measured[AnnotatorQuality.flags] != ""]
     return QualityMeasured(

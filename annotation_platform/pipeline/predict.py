@@ -30,7 +30,7 @@ def selection_pool(context: RoundContext) -> pd.DataFrame:
         context.round_id,
         context.lake,
         policy.ontology,
-        ask_about_imported=policy.labeling.ask_about_imported,
+        annotate_imported=policy.labeling.annotate_imported,
         held=held_rounds(context.tables, policy.drift.gate),
     )
 

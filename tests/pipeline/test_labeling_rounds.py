@@ -278,7 +278,7 @@ def test_a_deadline_closes_a_round_that_has_enough_annotations(platform):
 
 
 def test_annotations_are_asked_for_until_they_lead(platform):
-    tasks = start(platform, 1, ONE, labeling={"stop_at_lead": 2, "most_annotations": 4})
+    tasks = start(platform, 1, ONE, labeling={"vote_margin": 2, "maximum_annotations": 4})
     assert (tasks.groupby("task_id").size() == 2).all()
     image = sorted(tasks["image_id"].unique())[0]
     names = classes(platform)
@@ -309,7 +309,7 @@ def test_known_annotations_hide_among_the_others_and_measure_people(platform):
     assert platform.run("merge_round", ONE).success
     assert platform.decide(ONE) == 8
     assert platform.run("release_round", ONE).success
-    tasks = start(platform, 2, TWO, labeling={"gold_share": 0.5, "blind_share": 0.5})
+    tasks = start(platform, 2, TWO, labeling={"gold_share": 0.5, "without_predictions_share": 0.5})
     gold = tasks[tasks["purpose"] == "gold"]
     assert gold["image_id"].nunique() == 4
     assert set(gold["image_id"]) <= set(read(platform, TrainingSet)["image_id"])
@@ -389,7 +389,7 @@ def test_a_task_that_was_deleted_is_made_again_only_if_policy_says_so(platform):
     again = platform.tick(labeling_complete_sensor, waiting.cursor)
     assert reason(again) == reason(waiting)
 
-    change(platform, labeling={"resend_lost": True})
+    change(platform, labeling={"republish_deleted": True})
     assert requested(platform.tick(labeling_complete_sensor, again.cursor)) == [("ask_again", ONE)]
     assert platform.run("ask_again", ONE).success
     assert (first.task_id, first.assignment) not in platform.labeling.held_assignments(ONE)

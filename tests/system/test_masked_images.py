@@ -125,7 +125,7 @@ def _address(member, task):
 
 def _check_that_other_masks_are_shown(lake, client, member, ids, images):
     """Publish the same round with other masks: its tasks stay, and show them."""
-    grey = ShownImages(lake, MASKING.model_copy(update={"way": "grey"}), knows).keys(images)
+    grey = ShownImages(lake, MASKING.model_copy(update={"style": "grey"}), knows).keys(images)
     assert client.publish(ROUND, ONTOLOGY, copies(grey)) == ids
     seen = decode(member.get(_address(member, ids[f"task-{images[0]}", 1])).content)
     assert (np.ptp(seen[MASKED].reshape(-1, 3), axis=0) == 0).all()

@@ -3,8 +3,11 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
 
 from annotation_platform.governance.audit_log.events import Event, EventLog
 from annotation_platform.labeling.ledger import AnnotationsLedger
@@ -140,4 +143,7 @@ def _changed(recorded: str, text: bytes, lake: "Lake") -> dict[str, Any] | None:
     if not recorded or not lineage.holds(recorded, kind="json"):
         return None
     before = json.loads(lineage.load(recorded, kind="json"))
+    # An earlier release may use other keys, which are no changes.
+    with suppress(ValidationError):
+        before = Policy.model_validate(before).model_dump(mode="json")
     return {key: list(pair) for key, pair in changed_settings(before, json.loads(text)).items()}

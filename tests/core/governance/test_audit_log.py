@@ -1,5 +1,6 @@
 """The audit log and the access log vouch for each other: `verify` locates any tampering."""
 
+import hashlib
 import json
 import shutil
 import signal
@@ -344,6 +345,20 @@ def test_a_new_policy_is_recorded_with_its_changed_settings(home):
     assert second["reason"] == f"used for label_tasks of {ONE}"
     assert third["facts"]["settings"]["review.sample_share"] == [0.5, one.review.sample_share]
     assert home.verify().whole
+
+
+def test_keys_renamed_by_a_release_are_no_changed_settings(home):
+    earlier = policy(labeling={"vote_margin": 1}).model_dump(mode="json")
+    earlier["labeling"]["stop_at_lead"] = earlier["labeling"].pop("vote_margin")
+    text = json.dumps(earlier, sort_keys=True).encode()
+    digest = hashlib.sha256(text).hexdigest()
+    home.lake.tables.lineage.keep(text, kind="json")
+    EventLog(home.lake.store).append_if(lambda _: ([Event("policy", digest)], digest), now=NOON)
+    now = policy(labeling={"vote_margin": 2})
+    recording.record_policy(now, home.lake, used_for=f"label_tasks of {ONE}", now=NOON)
+    _, found = home.events(action="policy")
+    assert found["facts"]["before"] == digest
+    assert found["facts"]["settings"] == {"labeling.vote_margin": [1, 2]}
 
 
 def test_a_policy_that_did_not_change_writes_nothing_and_lists_nothing(tmp_path):
