@@ -264,7 +264,7 @@ def _outliers(
             reasons.setdefault(str(image_id), []).append(detail)
     distances = {image_id: float(near.get(image_id, 0.0)) for image_id in reasons}
     return [
-        {"image_id": image_id, "distance": distances[image_id], "why": "; ".join(found)}
+        {"image_id": image_id, "distance": distances[image_id], "reason": "; ".join(found)}
         for image_id, found in sorted(reasons.items(), key=lambda item: (-distances[item[0]], item))
     ]
 

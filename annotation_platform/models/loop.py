@@ -183,8 +183,8 @@ def _classifier_columns(stored: StoredModel) -> dict[str, object]:
         "classifier_images": stored.trained.setup.images,
         "classifier_steps": stored.trained.steps,
         "classifier_calibration": stored.calibrated.digest,
-        "choice_error_before": stored.calibrated.calibration.error_before,
-        "choice_error": stored.calibrated.calibration.error_after,
+        "classifier_error_before": stored.calibrated.calibration.error_before,
+        "classifier_error": stored.calibrated.calibration.error_after,
     }
 
 
@@ -243,7 +243,7 @@ def _choice_columns(
     accuracy = judged.new.accuracy if judged.new else None
     return {
         "classifier_sha256": weights,
-        "choice_images": judged.new.images if judged.new else 0,
+        "classified_images": judged.new.images if judged.new else 0,
         "accuracy": accuracy.value if accuracy else None,
         "accuracy_low": accuracy.low if accuracy else None,
         "accuracy_high": accuracy.high if accuracy else None,

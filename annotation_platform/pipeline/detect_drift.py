@@ -71,7 +71,7 @@ def detect_drift(
             "held_out_images_predicted": len(held_out.images),
             **{f"effect_{name}": float(effect) for name, effect in effects.items()},
             "features": TableRows(drift.features, ["feature", "effect", "p_value", "detail"]),
-            "why_odd": TableRows(drift.outliers, ["image_id", "distance", "why"]),
+            "why_odd": TableRows(drift.outliers, ["image_id", "distance", "reason"]),
             "preview": Thumbnails(shown, model_predictions),
         },
     )

@@ -120,12 +120,21 @@ def _model_figures(evaluated: EvaluatedRound) -> dict[str, Figure]:
 def _choice_figures(evaluated: EvaluatedRound) -> dict[str, Figure]:
     """Return the quality of the classifier; empty if there are no classifications."""
     row = evaluated.table.iloc[0]
-    if not row["choice_images"]:
+    if not row["classified_images"]:
         return {}
-    shown = ["class_name", "chosen", "proposed", "right", "accuracy", "f1", "f1_low", "f1_high"]
+    shown = [
+        "class_name",
+        "labelled",
+        "predicted",
+        "correct",
+        "accuracy",
+        "f1",
+        "f1_low",
+        "f1_high",
+    ]
     numbers = ["accuracy", "accuracy_low", "accuracy_high", "promoted_accuracy"]
     return {
-        "images_with_choices": int(row["choice_images"]),
+        "images_with_choices": int(row["classified_images"]),
         **{name: float(row[name]) for name in numbers},
         "classifier_promoted": bool(row["classifier_promoted"]),
         "classifier_reason": Markdown(str(row["classifier_reason"])),
@@ -175,7 +184,7 @@ def _agreement_figures(agreement: pd.DataFrame, context: RoundContext) -> dict[s
     history = agreement_so_far(context.round_id, context.tables, agreement)
     return {
         "agreement_with_people": float(overall.get("consensus", math.nan)),
-        "agreement_with_blind_annotations": float(overall.get("blind", math.nan)),
+        "agreement_with_blind_annotations": float(overall.get("without_predictions", math.nan)),
         "agreement_trend": agreement_drop(history).sentence,
     }
 

@@ -62,7 +62,7 @@ def report_round(lake: Lake, round_id: str) -> Frame[RoundReports]:
         "agreement": pairwise_agreement(labels),
         "disputed": int(consensus[ConsensusLabels.disputed].sum()),
         "labels": published_labels(tables.read(ReviewedLabels, round_id)),
-        "touches": sum(each.actions for each in manual_effort),
+        "manual_actions": sum(each.actions for each in manual_effort),
         "minutes": minutes_of(manual_effort),
         **_automated(tables, round_id),
         "label_error": rate,

@@ -136,7 +136,7 @@ def test_the_second_round_proposes_choices_that_are_mostly_right(tmp_path, boxes
             assert models.card(first["weights_sha256"]).class_names == ("boat",)
         figures = tables.read(ChoiceFigures, ONE).set_index("class_name")
         assert list(figures.index) == ["", "day", "night"]
-        assert figures.loc[["day", "night"], "chosen"].sum() == first["choice_images"]
+        assert figures.loc[["day", "night"], "labelled"].sum() == first["classified_images"]
 
         mistaken = sorted(
             image for image in harbour.light if image not in set(tables.read(Splits, ONE)["key"])

@@ -90,7 +90,7 @@ def test_an_audit_is_drawn_annotated_blind_and_too_small_to_certify_anything(pla
     # What is stored of them is what the model proposed in these images, not in those of the round.
     proposed = tables.read(HeldOutPredictions, "round-0002")["image_id"].value_counts()
     assert proposed.sum() > 0
-    assert (looked_at["proposals"] == proposed.reindex(looked_at.index, fill_value=0)).all()
+    assert (looked_at["predictions"] == proposed.reindex(looked_at.index, fill_value=0)).all()
     assert set(proposed.index) <= held_out
     assert tables.read(LabelIssues, "round-0001").empty
     assert tables.exists(LabelIssues, "round-0002")
@@ -124,7 +124,7 @@ def test_an_audit_is_drawn_annotated_blind_and_too_small_to_certify_anything(pla
         for name in ("consensus_labels", "human_labels")
     )
     blind = own[own["without_predictions"]]
-    for annotations, rows in (("consensus", settled), ("blind", blind)):
+    for annotations, rows in (("consensus", settled), ("without_predictions", blind)):
         assert compared.loc[(annotations, ""), "labels"] == (rows["shape"] == "box").sum() > 0
     check_training_looks_again_at_what_the_last_model_missed(platform, labels)
 

@@ -78,7 +78,7 @@ def test_the_report_counts_what_the_tables_hold(worked):
     seconds = facts.minutes * 60 / facts.labels
     assert round_trends(lake, facts)[1].values == {"round-0001": pytest.approx(seconds)}
     row = tables.read(RoundReports, "round-0001").iloc[0]
-    assert (row["touches"], row["labels"]) == (facts.actions, facts.labels)
+    assert (row["manual_actions"], row["labels"]) == (facts.actions, facts.labels)
     assert row["minutes"] == pytest.approx(facts.minutes)
     shown = text_of(report(worked, "round-0001"))
     assert f"{seconds:.1f} s of manual effort per label" in shown

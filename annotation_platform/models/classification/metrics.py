@@ -222,9 +222,9 @@ def _figures(
     f1 = interval(total, f1_scores(drawn @ counts.T), images=images)
     return {
         "class_name": name,
-        "chosen": chosen,
-        "proposed": predicted,
-        "right": right,
+        "labelled": chosen,
+        "predicted": predicted,
+        "correct": right,
         "f1": f1.value,
         "f1_low": f1.low,
         "f1_high": f1.high,

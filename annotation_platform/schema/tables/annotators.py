@@ -26,14 +26,15 @@ class AnnotatorQuality(Table, name="annotator_quality"):
     flags = text("findings that a person should examine, comma separated")
 
 
-class AnnotatorPace(Table, name="annotator_pace"):
+class AnnotatorPace(Table, name="annotator_pace", version=2):
     """How the time that each annotator takes differs from that of the rounds before."""
 
     round_id = ROUND_ID
     annotator = ANNOTATOR.as_key()
-    proposals = flag(
-        "whether the answers began from proposals; the others are rows apart", key=True
-    )
+    pre_annotated = flag(
+        "whether the annotations began from pre-annotations; the others have their own rows",
+        key=True,
+    ).formerly("proposals")
     feature = text("seconds per answer, or per label", one_of=["answer", "label"], key=True)
     effect = EFFECT
     p_value = P_VALUE

@@ -17,10 +17,10 @@ class BatchDrift(Table, name="batch_drift"):
     reference_images = count("images that they were compared with")
 
 
-class OddImages(Table, name="odd_images"):
+class OddImages(Table, name="odd_images", version=2):
     """Images of a round that are unlike all that is known."""
 
     round_id = ROUND_ID
     image_id = IMAGE_ID.as_key()
     distance = number("cosine distance to the most alike known image", 0)
-    why = text("what is odd about it")
+    reason = text("how it differs from known images").formerly("why")

@@ -4,7 +4,7 @@ from annotation_platform.schema.tables.shared import MAYBE_SHA256, ROUND_ID
 from annotation_platform.schema.tables.table import Table, count, flag, number, text
 
 
-class ModelEvaluations(Table, name="model_evaluation"):
+class ModelEvaluations(Table, name="model_evaluation", version=2):
     """How well it does on the test split, and whether it was promoted."""
 
     round_id = ROUND_ID.as_key()
@@ -26,7 +26,7 @@ class ModelEvaluations(Table, name="model_evaluation"):
     promoted = flag("whether it now makes the proposals")
     reason = text("why it was promoted or not")
     classifier_sha256 = text("digest of the weights that know choices", pattern=MAYBE_SHA256)
-    choice_images = count("images of the test split with a choice")
+    classified_images = count("test images with a classification").formerly("choice_images")
     accuracy = number("share of them whose choices are all right", 0, 1)
     accuracy_low = number("lower end of its 95 % interval", 0, 1)
     accuracy_high = number("upper end of its 95 % interval", 0, 1)

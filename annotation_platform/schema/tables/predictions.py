@@ -45,7 +45,7 @@ class _PredictedImages(Table):
     profile = text("how thoroughly: name and start of the digest")
     calibration = text("digest of what made score of raw_score; empty: they are equal")
     passes = count("looks of a network at the image or a part of it")
-    proposals = count("its rows: boxes, where none is an answer like any other, and choices")
+    predictions = count("predictions of the image; 0 is a result too").formerly("proposals")
     dropped = count("outputs left out because they were no numbers")
     seconds = number("of a clock, decoding included", 0, unit="seconds")
     device = text("what looked: cpu or cuda")
@@ -55,7 +55,7 @@ class ModelPredictions(_Predictions, name="model_predictions", version=2):
     """One row per box that the promoted model proposes, and per choice, likely or not."""
 
 
-class PredictedImages(_PredictedImages, name="predicted_images"):
+class PredictedImages(_PredictedImages, name="predicted_images", version=2):
     """One row per image that the promoted model looked at, with or without a proposal."""
 
 
@@ -63,5 +63,5 @@ class HeldOutPredictions(_Predictions, name="held_out_predictions", version=2):
     """What the model of a round's proposals sees in images whose labels no model learned from."""
 
 
-class HeldOutImages(_PredictedImages, name="held_out_images"):
+class HeldOutImages(_PredictedImages, name="held_out_images", version=2):
     """One row per image of the val and test splits that it looked at for that."""

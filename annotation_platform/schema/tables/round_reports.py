@@ -4,7 +4,7 @@ from annotation_platform.schema.tables.shared import ROUND_ID
 from annotation_platform.schema.tables.table import Table, count, number, text
 
 
-class RoundReports(Table, name="round_report"):
+class RoundReports(Table, name="round_report", version=2):
     """A round in one row."""
 
     round_id = ROUND_ID.as_key()
@@ -17,7 +17,7 @@ class RoundReports(Table, name="round_report"):
     agreement = number("mean F1 at IoU 0.5, class included, between pairs of annotators", 0, 1)
     disputed = count("boxes that a rule settled against at least one vote")
     labels = count("labels of the round that may be published")
-    touches = count("what people did by hand: answers, reviews, decisions")
+    manual_actions = count("annotations, reviews and decisions of people").formerly("touches")
     minutes = number("of people's time, where it was measured", 0, unit="minutes")
     audited_images = count("labelled blind, and what auto-accept rests on; 0: it is off").formerly(
         "audited_pictures"

@@ -4,7 +4,7 @@ from annotation_platform.schema.tables.shared import MAYBE_SHA256, ROUND_ID
 from annotation_platform.schema.tables.table import Table, count, number, text
 
 
-class TrainedModels(Table, name="trained_model"):
+class TrainedModels(Table, name="trained_model", version=2):
     """The model a round's version gave."""
 
     round_id = ROUND_ID.as_key()
@@ -27,5 +27,9 @@ class TrainedModels(Table, name="trained_model"):
     classifier_images = count("images with a choice that those learned from")
     classifier_steps = count("batches they learned from")
     classifier_calibration = text("digest of what its scores mean; empty: taken as they are")
-    choice_error_before = number("expected error of its own scores", 0, 1)
-    choice_error = number("the same of calibrated ones, on images held out", 0, 1)
+    classifier_error_before = number("expected error of its own scores", 0, 1).formerly(
+        "choice_error_before"
+    )
+    classifier_error = number("the same of calibrated ones, on images held out", 0, 1).formerly(
+        "choice_error"
+    )

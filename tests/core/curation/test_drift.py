@@ -89,7 +89,7 @@ def test_an_image_unlike_all_others_is_named_with_the_reason():
     new.vectors.at[7, "vector"] = -np.eye(16)[0]
     new.images.loc[11, "brightness"] = 2.0
     found = drift(new, known)
-    outliers = found.outliers.set_index("image_id")["why"]
+    outliers = found.outliers.set_index("image_id")["reason"]
     assert outliers.index[0] == unlike
     assert "unlike every known image" in outliers[unlike]
     assert "brightness 2" in outliers[dark]

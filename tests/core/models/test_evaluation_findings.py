@@ -154,7 +154,7 @@ def test_agreement_counts_by_class_and_separates_annotations_without_predictions
     assert found.loc[("consensus", ""), "f1"] == pytest.approx(2 * 1 / (3 + 2))
     assert found.loc[("consensus", "cat"), "f1"] == pytest.approx(2 * 1 / (2 + 2))
     assert found.loc[("consensus", "dog"), "f1"] == 0
-    assert found.loc[("blind", ""), "f1"] == pytest.approx(2 * 1 / (2 + 1))
+    assert found.loc[("without_predictions", ""), "f1"] == pytest.approx(2 * 1 / (2 + 1))
     assert list(found["images"].loc["consensus"].unique()) == [2]
 
 
