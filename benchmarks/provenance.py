@@ -186,7 +186,7 @@ def land(lake, number):
         path.write_bytes(data)
         sha256 = hashlib.sha256(data).hexdigest()
         known = {"round_id": round_id, "source_key": f"camera-{number % 10}/{number}-{at}.jpg",
-                 "stamp": "1", "image_id": image}  # fmt: skip
+                 "arrival_version": "1", "image_id": image}  # fmt: skip
         landed.append(Arrival(known["source_key"], "1", len(data)))
         raw.append({**known, "byte_size": len(data), "problem": "", "other_metadata": ""})
         cleaned.append(

@@ -34,7 +34,8 @@ VIEWS = {
     "images": f"""
         SELECT c.*, {", ".join(f"r.{name}" for name in METADATA_COLUMNS)}
         FROM cleaned_images c LEFT JOIN raw_images r
-        ON r.round_id = c.round_id AND r.source_key = c.source_key AND r.stamp = c.stamp
+        ON r.round_id = c.round_id AND r.source_key = c.source_key
+        AND r.arrival_version = c.arrival_version
         WHERE c.outcome = 'accepted'
     """,
     "quarantine": "SELECT * FROM cleaned_images WHERE outcome = 'quarantined'",

@@ -323,7 +323,7 @@ def _current_certificate(tables: RoundTables, out: Mapping[str, str]) -> tuple[s
 
 def _with_metadata(images: pd.DataFrame, raw: pd.DataFrame) -> pd.DataFrame:
     """Return the images with the metadata that they landed with."""
-    one_object = [CleanedImages.round_id, CleanedImages.source_key, CleanedImages.stamp]
+    one_object = [CleanedImages.round_id, CleanedImages.source_key, CleanedImages.arrival_version]
     described = images.merge(raw[[*one_object, *METADATA_COLUMNS]], on=one_object, how="left")
     described["other_metadata"] = described["other_metadata"].fillna("")
     return described

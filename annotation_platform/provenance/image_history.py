@@ -76,7 +76,7 @@ def _arrival(image_id: str, lake: LandingLake) -> Iterator[ImageEvent]:
     restored = {one.image_id: one for one in releases(lake.store)}
     for round_id in dict.fromkeys(raw.loc[raw[RawImages.image_id] == image_id, RawImages.round_id]):
         rows = raw[(raw[RawImages.image_id] == image_id) & (raw[RawImages.round_id] == round_id)]
-        names = set(zip(rows[RawImages.source_key], rows[RawImages.stamp], strict=True))
+        names = set(zip(rows[RawImages.source_key], rows[RawImages.arrival_version], strict=True))
         for landed in RoundManifests(lake.store).read(round_id):
             if (landed.key, landed.stamp) not in names:
                 continue

@@ -66,7 +66,9 @@ def reconcile_arrivals(lake: Lake, landed: Arrivals) -> Reconciliation:
 
 def missing_outcomes(objects: Sequence[Arrival], cleaned: Frame[CleanedImages]) -> list[str]:
     """Return the objects of a round that do not have exactly one row in its ``cleaned_images``."""
-    keys = zip(cleaned[CleanedImages.source_key], cleaned[CleanedImages.stamp], strict=True)
+    keys = zip(
+        cleaned[CleanedImages.source_key], cleaned[CleanedImages.arrival_version], strict=True
+    )
     rows = Counter(keys)
     expected = {(item.key, item.stamp) for item in objects}
     wrong = [

@@ -153,7 +153,7 @@ def _with_duplicates(
 
 def _landed(lake: Lake, rows: pd.DataFrame) -> tuple[tuple[str, str, str], ...]:
     """Return name, change stamp and sidecar of arrivals, from the manifests of the rounds."""
-    arrivals = set(zip(rows[RawImages.source_key], rows[RawImages.stamp], strict=True))
+    arrivals = set(zip(rows[RawImages.source_key], rows[RawImages.arrival_version], strict=True))
     found = {
         (each.key, each.stamp, each.sidecar)
         for round_id in sorted(set(rows[RawImages.round_id]))

@@ -1,12 +1,12 @@
 """Arrivals after cleaning."""
 
 from annotation_platform.schema.tables.shared import (
+    ARRIVAL_VERSION,
     LANDED_IMAGE_ID,
     MD5,
     ROUND_ID,
     SHA256,
     SOURCE_KEY,
-    STAMP,
     Outcome,
 )
 from annotation_platform.schema.tables.table import (
@@ -19,12 +19,12 @@ from annotation_platform.schema.tables.table import (
 )
 
 
-class CleanedImages(Table, name="cleaned_images"):
+class CleanedImages(Table, name="cleaned_images", version=2):
     """One row per row of raw_images: accepted, duplicate of which, or quarantined and why."""
 
     round_id = ROUND_ID.as_key()
     source_key = SOURCE_KEY.as_key()
-    stamp = STAMP.as_key()
+    arrival_version = ARRIVAL_VERSION.as_key()
     image_id = LANDED_IMAGE_ID
     outcome = states("what became of it", Outcome)
     reason = text("why it was quarantined, or the kind of duplicate; empty if accepted")

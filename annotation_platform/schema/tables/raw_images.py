@@ -1,6 +1,7 @@
 """Arrivals as they landed."""
 
 from annotation_platform.schema.tables.shared import (
+    ARRIVAL_VERSION,
     CAPTURED_AT,
     CONSENT,
     DEVICE,
@@ -15,7 +16,6 @@ from annotation_platform.schema.tables.shared import (
     SHA256,
     SOURCE,
     SOURCE_KEY,
-    STAMP,
     TIMESTAMP_SECONDS,
 )
 from annotation_platform.schema.tables.table import Table, count, optional_text, text
@@ -26,7 +26,7 @@ class RawImages(Table, name="raw_images", version=2):
 
     round_id = ROUND_ID.as_key()
     source_key = SOURCE_KEY.as_key()
-    stamp = STAMP.as_key()
+    arrival_version = ARRIVAL_VERSION.as_key()
     image_id = LANDED_IMAGE_ID
     parent_id = PARENT_ID
     frame_index = FRAME_INDEX

@@ -121,7 +121,7 @@ LANDED_IMAGE_ID = optional_text(
     "SHA-256 of the landed bytes; missing if unreadable", pattern=SHA256
 )
 SOURCE_KEY = text("name under the landing zone, as it landed")
-STAMP = text("tells two contents under one name apart")
+ARRIVAL_VERSION = text("tells two contents under one name apart").formerly("stamp")
 TASK_ID = text("round, step and image")
 STEP = text("the pipeline step of the task").or_else("labels").as_key()
 PURPOSE = states("label, or gold: the answer is known", Purpose)

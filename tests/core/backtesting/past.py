@@ -153,7 +153,7 @@ def _images(round_id, names):
         {
             "round_id": round_id,
             "source_key": name,
-            "stamp": "1",
+            "arrival_version": "1",
             "image_id": image_of(name),
             "outcome": "accepted",
             **dict.fromkeys(texts, ""),

@@ -40,7 +40,7 @@ def cleaned(round_id, number, outcome="accepted", **known):
         **{
             "round_id": round_id,
             "source_key": f"{number}.jpg",
-            "stamp": "1-1",
+            "arrival_version": "1-1",
             "image_id": digest(number),
             "outcome": outcome,
             "width": 100,

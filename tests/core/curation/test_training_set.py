@@ -36,7 +36,7 @@ def cleaned(round_id, number, *, group=None):
     return row | {
         "round_id": round_id,
         "source_key": f"{number}.jpg",
-        "stamp": "1-1",
+        "arrival_version": "1-1",
         "image_id": digest(number),
         "outcome": "accepted",
         "reason": "",
@@ -87,7 +87,7 @@ def task(round_id, number):
 
 def raw(round_id, number, **metadata):
     row = dict.fromkeys(RawImages.empty().columns)
-    same = {"round_id": round_id, "source_key": f"{number}.jpg", "stamp": "1-1"}
+    same = {"round_id": round_id, "source_key": f"{number}.jpg", "arrival_version": "1-1"}
     facts = {"image_id": digest(number), "byte_size": 10, "problem": "", "other_metadata": ""}
     return row | same | facts | metadata
 

@@ -85,7 +85,7 @@ def fill_lake(lake):
             {
                 "round_id": ROUND,
                 "source_key": f"{number}.png",
-                "stamp": "1",
+                "arrival_version": "1",
                 "image_id": image_id(number),
                 "outcome": "accepted",
                 "reason": "",

@@ -114,7 +114,13 @@ def test_a_column_of_another_type_is_refused_and_times_are_turned_into_utc():
     frame = Splits.from_rows([ROW])
     with pytest.raises(TableError, match=r"splits \(round-0001\).* split has the type object"):
         Splits.check(frame.assign(split=frame["split"].astype(object)), where="round-0001")
-    row = {"round_id": "round-0001", "source_key": "a", "stamp": "", "byte_size": 0, "problem": ""}
+    row = {
+        "round_id": "round-0001",
+        "source_key": "a",
+        "arrival_version": "",
+        "byte_size": 0,
+        "problem": "",
+    }
     raw = RawImages.from_rows([{**row, "other_metadata": ""}])
     moment = pd.Timestamp("2026-01-01T02:00", tz="Europe/Berlin")
     for times in (

@@ -290,8 +290,8 @@ ROWS = {
         "prediction_id": "p", "weights_sha256": "b" * 64, "profile": "", "calibration": "",
     },
     RawImages: {
-        "round_id": ONE, "source_key": "a.jpg", "stamp": "s", "byte_size": 9, "problem": "",
-        "other_metadata": "",
+        "round_id": ONE, "source_key": "a.jpg", "arrival_version": "s", "byte_size": 9,
+        "problem": "", "other_metadata": "",
     },
     RoundTasks: TASK | {"assignments": 3, "counted": 3, "state": "answered"},
 }  # fmt: skip
