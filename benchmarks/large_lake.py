@@ -78,7 +78,7 @@ def complete(settings, rounds):
             lake.tables.write(LabelTasks, round_id, LabelTasks.from_rows(tasks))
             chosen = [
                 {"round_id": round_id, "image_id": image, "rank": rank, "rule": "all",
-                 "reason": "", "audit": False}
+                 "reason": "", "calibration_sample": False}
                 for rank, image in enumerate(images)
             ]  # fmt: skip
             lake.tables.write(SelectedImages, round_id, SelectedImages.from_rows(chosen))

@@ -158,7 +158,9 @@ def _without_predictions(context: LabelingContext, selected: pd.DataFrame) -> se
     """
     splits = context.lake.tables.read_all(Splits)
     evaluated = set(splits.loc[splits[Splits.split] != Split.TRAIN, Splits.key])
-    audited = selected[SelectedImages.audit] | (selected[SelectedImages.rule] == "reaudit")
+    audited = selected[SelectedImages.calibration_sample] | (
+        selected[SelectedImages.rule] == "recheck"
+    )
     return evaluated.union(selected.loc[audited, SelectedImages.image_id])
 
 

@@ -37,7 +37,7 @@ from annotation_platform.schema.tables import (
 from annotation_platform.schema.tables.shared import Purpose, SelectionRule
 from annotation_platform.storage.lake import Lake
 
-_CERTIFICATE = ["class_name", "granted", "alpha", "bound", "delta", "audited_images", "reason"]
+_CERTIFICATE = ["class_name", "granted", "alpha", "bound", "delta", "sampled_images", "reason"]
 _COMPARED = ("brightness", "sharpness")
 _NO_FRAME = (
     "Auto-accept was off when the images of this round were selected, so the population of its "
@@ -132,7 +132,9 @@ def _accept(context: RoundContext, inputs: AcceptInputs) -> AutoAccepted:
     selected = inputs.selected_images.sort_values(SelectedImages.rank)
     tasks = inputs.label_tasks
     open_ = frame.loc[~frame[AuditFrame.by_rule], AuditFrame.image_id]
-    is_drawn = selected[SelectedImages.audit] & selected[SelectedImages.image_id].isin(open_)
+    is_drawn = selected[SelectedImages.calibration_sample] & selected[SelectedImages.image_id].isin(
+        open_
+    )
     drawn = selected.loc[is_drawn, SelectedImages.image_id]
     audit = _without_predictions(drawn, tasks)
     # Gold tasks were annotated too.
@@ -193,9 +195,9 @@ def _reaudits_by_now(context: RoundContext) -> Frame[Reaudits]:
 def _later_audit(round_id: str, accepted: Frame[AutoLabels], lake: Lake) -> Audit:
     """Return the accepted images that a later round drew at random and has labels of."""
     selected = lake.tables.read(SelectedImages, round_id).sort_values(SelectedImages.rank)
-    is_reaudit = selected[SelectedImages.rule] == SelectionRule.REAUDIT
+    is_reaudit = selected[SelectedImages.rule] == SelectionRule.RECHECK
     is_accepted = selected[SelectedImages.image_id].isin(accepted[AutoLabels.image_id])
-    at_random = (selected[SelectedImages.audit] | is_reaudit) & is_accepted
+    at_random = (selected[SelectedImages.calibration_sample] | is_reaudit) & is_accepted
     drawn = selected.loc[at_random, SelectedImages.image_id]
     reviewed = lake.tables.read(ReviewedLabels, round_id)
     annotated = set(reviewed[ReviewedLabels.image_id])

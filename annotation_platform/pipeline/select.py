@@ -104,7 +104,7 @@ def _choose(
     chosen = chosen_by(policy.selection)
     frame = AuditFrame.empty()
     if policy.auto_accept.enabled and not pool.empty:
-        budget = int((~chosen.images[SelectedImages.audit]).sum())
+        budget = int((~chosen.images[SelectedImages.calibration_sample]).sum())
         by_rule = {*overrides, *again}
         if len(chosen.images) < len(pool) and budget:
             # A budget of 0 means no limit.
@@ -135,5 +135,7 @@ def _audit_frame(
 def _reaudited_images(round_id: str, pool: pd.DataFrame, lake: Lake) -> list[str]:
     """Return the images of the pool that were accepted without a person and drawn for a reaudit."""
     accepted = lake.tables.read_all(AutoLabels)
-    drawn = accepted[accepted[AutoLabels.seen_again] & (accepted[AutoLabels.round_id] < round_id)]
+    drawn = accepted[
+        accepted[AutoLabels.recheck_sample] & (accepted[AutoLabels.round_id] < round_id)
+    ]
     return sorted(set(drawn[AutoLabels.image_id]) & set(pool[CleanedImages.image_id]))

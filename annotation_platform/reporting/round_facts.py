@@ -153,7 +153,7 @@ def label_error_of(bars: Frame[ErrorBars]) -> tuple[tuple[float, float, float], 
         return (math.nan, 0.0, 1.0), 0
     bar = overall.iloc[0]
     rate, low, high = (float(bar[name]) for name in (ErrorBars.rate, ErrorBars.low, ErrorBars.high))
-    return (rate, low, high), int(bar[ErrorBars.audited])
+    return (rate, low, high), int(bar[ErrorBars.reviewed])
 
 
 def _by_class(consensus: Frame[ConsensusLabels]) -> dict[str, tuple[int, float]]:

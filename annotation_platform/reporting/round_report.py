@@ -81,12 +81,12 @@ def _automated(tables: RoundTables, round_id: str) -> dict[str, object]:
     overall = certificates[certificates[Certificates.class_name] == ""]
     if overall.empty:
         figures = ("auto_share", "auto_alpha", "auto_delta", "auto_bound", "minutes_saved")
-        return {"audited_images": 0, "auto_images": 0, **dict.fromkeys(figures, float("nan"))}
+        return {"sampled_images": 0, "auto_images": 0, **dict.fromkeys(figures, float("nan"))}
     certificate = overall.iloc[0]
     images = tables.read_rounds(AutoLabels, [round_id])[AutoLabels.image_id].nunique()
     pool = len(tables.read_rounds(AuditFrame, [round_id]))
     return {
-        "audited_images": int(certificate[Certificates.audited_images]),
+        "sampled_images": int(certificate[Certificates.sampled_images]),
         "auto_images": images,
         "auto_share": images / max(pool, 1),
         "auto_alpha": certificate[Certificates.alpha],

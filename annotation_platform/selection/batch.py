@@ -90,10 +90,10 @@ def select_batch(
     out = [row for row, image in enumerate(images) if image in pins and not pins[image].wanted]
     board = Board(candidates, np.array(out, dtype=np.int64))
     pinned = [row for row, image in enumerate(images) if image in pins and pins[image].wanted]
-    board.take([Pick(row, "pinned", pins[images[row]].sentence) for row in pinned])
+    board.take([Pick(row, "included", pins[images[row]].sentence) for row in pinned])
     reaudited = set(again) - set(pins)
     drawn = [row for row, image in enumerate(images) if image in reaudited]
-    board.take([Pick(row, "reaudit", _ASKED_AGAIN) for row in drawn])
+    board.take([Pick(row, "recheck", _ASKED_AGAIN) for row in drawn])
     audit = _choose(board, policy, scores, seed, round_id)
     excluded = {images[row]: pins[images[row]] for row in out}
     missing = {image for image, pin in pins.items() if pin.wanted} - set(images)
@@ -143,7 +143,7 @@ def _choose(
     drawn = math.ceil(policy.calibration_share * left - 1e-9)
     rng = _draws(seed, round_id, "audit")
     audit = sorted(rng.choice(population, size=drawn, replace=False).tolist())
-    left -= board.take([Pick(row, "audit", _AUDITED) for row in audit])
+    left -= board.take([Pick(row, "calibration", _AUDITED) for row in audit])
     if policy.outliers == "drop":
         board.close(np.flatnonzero(scores >= FLAGGED))
     free = board.free()
@@ -203,7 +203,7 @@ def _table(board: Board, audit: set[int], scores: FloatArray, round_id: str) -> 
             "rule": pick.rule,
             "reason": pick.reason,
             "score": pick.score,
-            "audit": pick.row in audit,
+            "calibration_sample": pick.row in audit,
             "outlier_score": scores[pick.row],
         }
         for rank, pick in enumerate(board.picks)

@@ -70,7 +70,7 @@ def test_an_audit_is_drawn_annotated_blind_and_too_small_to_certify_anything(pla
         tables.read_all(LabelTasks),
         tables.read_all(SelectedImages),
     )
-    audited = set(selected.loc[selected["audit"], "image_id"])
+    audited = set(selected.loc[selected["calibration_sample"], "image_id"])
     assert len(audited) == 6
     assert tasks[tasks["image_id"].isin(audited)]["without_predictions"].all()
 

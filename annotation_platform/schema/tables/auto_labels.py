@@ -39,5 +39,7 @@ class AutoLabels(Table, name="auto_labels", version=2):
     object_group_id = OBJECT_GROUP_ID
     score = number("probability that it is right", 0, 1)
     confidence = number("of its image, by which it was accepted")
-    seen_again = flag("whether its image was drawn to be asked about all the same, blind")
+    recheck_sample = flag(
+        "whether its image is in the sample that is annotated without predictions nevertheless"
+    ).formerly("seen_again")
     weights_sha256 = text("digest of the weights that proposed it", pattern=SHA256)

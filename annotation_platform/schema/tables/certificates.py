@@ -4,7 +4,7 @@ from annotation_platform.schema.tables.shared import ROUND, ROUND_ID
 from annotation_platform.schema.tables.table import Table, count, flag, number, text
 
 
-class Certificates(Table, name="certificates"):
+class Certificates(Table, name="certificates", version=2):
     """What may become labels without a person in a round, of all classes and of each one."""
 
     round_id = ROUND_ID.as_key()
@@ -16,10 +16,10 @@ class Certificates(Table, name="certificates"):
     bound = number("upper bound of the share that the audit showed", 0, 1)
     threshold = number("least confidence of an accepted image")
     most_labels = number("images with more are not accepted", 0)
-    audited_images = count("images drawn at random and labelled blind").formerly("audited_pictures")
-    accepted_images = count("of the audited ones, those that would be accepted").formerly(
-        "accepted_pictures"
+    sampled_images = count("images of the calibration sample").formerly(
+        "audited_images", "audited_pictures"
     )
+    accepted_images = count("sampled images that would be accepted").formerly("accepted_pictures")
     accepted_labels = count("labels of those")
     errors = count("wrong and missed among them")
     share = number("of the proposed labels, expected to be accepted", 0, 1)

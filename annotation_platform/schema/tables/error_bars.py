@@ -4,7 +4,7 @@ from annotation_platform.schema.tables.shared import ROUND_ID
 from annotation_platform.schema.tables.table import Table, count, number, text
 
 
-class ErrorBars(Table, name="error_bars"):
+class ErrorBars(Table, name="error_bars", version=2):
     """How many labels of a version are wrong, of all classes and of each one."""
 
     round_id = ROUND_ID.as_key()
@@ -18,9 +18,9 @@ class ErrorBars(Table, name="error_bars"):
         key=True,
     ).formerly(pictures="images")
     labels = count("labels that it speaks of")
-    audited = count("labels that were looked at")
-    images = count("images that were looked at; 0 where labels were drawn").formerly("pictures")
-    wrong = count("of the audited, found to be wrong")
+    reviewed = count("labels that were reviewed").formerly("audited")
+    images = count("images that were reviewed; 0 where labels were drawn").formerly("pictures")
+    wrong = count("reviewed labels that are wrong")
     rate = number("estimated share of wrong labels", 0, 1)
     low = number("lower end of its interval", 0, 1)
     high = number("upper end of its interval", 0, 1)

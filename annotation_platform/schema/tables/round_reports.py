@@ -19,8 +19,8 @@ class RoundReports(Table, name="round_report", version=2):
     labels = count("labels of the round that may be published")
     manual_actions = count("annotations, reviews and decisions of people").formerly("touches")
     minutes = number("of people's time, where it was measured", 0, unit="minutes")
-    audited_images = count("labelled blind, and what auto-accept rests on; 0: it is off").formerly(
-        "audited_pictures"
+    sampled_images = count("images of the calibration sample; 0: auto-accept is off").formerly(
+        "audited_images", "audited_pictures"
     )
     auto_images = count("images of the pool that were accepted without a person")
     auto_share = number("of the images of the pool; missing: auto-accept is off", 0, 1)

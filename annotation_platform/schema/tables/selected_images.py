@@ -4,16 +4,20 @@ from annotation_platform.schema.tables.shared import IMAGE_ID, ROUND_ID, SHA256,
 from annotation_platform.schema.tables.table import Table, count, flag, number, states, text
 
 
-class SelectedImages(Table, name="selected_images"):
+class SelectedImages(Table, name="selected_images", version=2):
     """The images of this round that people are asked about, in order."""
 
     round_id = ROUND_ID
     image_id = IMAGE_ID.as_key()
     rank = count("position in the order of asking, from 0")
-    rule = states("what chose it", SelectionRule)
+    rule = states("the rule that selected it", SelectionRule).formerly(
+        audit="calibration", reaudit="recheck", pinned="included", rest="remaining"
+    )
     reason = text("why it was chosen, in words")
     score = number("what the rule went by; missing where it went by no number")
-    audit = flag("whether it was drawn by lot from the whole pool, before anything else")
+    calibration_sample = flag(
+        "whether it is in the random sample of the whole pool, which is drawn first"
+    ).formerly("audit")
     outlier_score = number("deviations by which it is farther from the others than usual")
 
 

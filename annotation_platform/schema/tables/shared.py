@@ -100,15 +100,15 @@ class IssueKind(StrEnum):
 class SelectionRule(StrEnum):
     """The term of the selection that chose an image."""
 
-    PINNED = "pinned"
-    REAUDIT = "reaudit"
-    AUDIT = "audit"
+    INCLUDED = "included"
+    RECHECK = "recheck"
+    CALIBRATION = "calibration"
     OUTLIER = "outlier"
     RARE = "rare"
     UNCERTAIN = "uncertain"
     DIVERSE = "diverse"
     RANDOM = "random"
-    REST = "rest"
+    REMAINING = "remaining"
     ALL = "all"
 
 

@@ -337,7 +337,7 @@ def add_auto(tables, round_id, numbers, *, box=(1.0, 2.0, 30.5, 40.25), name="ca
     marked = {
         "score": 0.99,
         "confidence": 0.98,
-        "seen_again": False,
+        "recheck_sample": False,
         "weights_sha256": digest(7),
     }
     rows = [label(round_id, n, box=box, name=name) | marked for n in numbers]

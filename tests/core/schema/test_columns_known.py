@@ -76,7 +76,8 @@ def test_every_column_that_is_read_is_declared(package):
 
 
 @pytest.mark.parametrize(
-    "line", ['f["imgae_id"]', 'f[["image_id", "lable_id"]]', 'f.loc[f["audit"], "scroe"]']
+    "line",
+    ['f["imgae_id"]', 'f[["image_id", "lable_id"]]', 'f.loc[f["calibration_sample"], "scroe"]'],
 )
 def test_a_misspelt_column_is_found(line):
     assert len(unknown_names(line)) == 1

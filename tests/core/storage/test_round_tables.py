@@ -15,7 +15,7 @@ ROUNDS = [f"round-{number:04}" for number in range(1, 5)]
 
 
 def selected(round_id, *images):
-    row = {"round_id": round_id, "rule": "all", "reason": "", "audit": False}
+    row = {"round_id": round_id, "rule": "all", "reason": "", "calibration_sample": False}
     return SelectedImages.from_rows(
         [{**row, "image_id": image * 64, "rank": rank} for rank, image in enumerate(images)],
     )
@@ -86,6 +86,6 @@ def test_decoded_tables_are_kept_up_to_their_size_the_latest_used_ones():
 
 def test_a_frame_becomes_a_table_by_its_columns():
     row = {"round_id": ROUNDS[0], "further": 1, "image_id": "a" * 64, "rank": 0, "rule": "all",
-           "reason": "", "audit": True}  # fmt: skip
+           "reason": "", "calibration_sample": True}  # fmt: skip
     made = SelectedImages.conform(pd.DataFrame([row], index=[5]))
     pd.testing.assert_frame_equal(made, SelectedImages.from_rows([row]))

@@ -273,7 +273,7 @@ ROWS = {
         "guideline": "c" * 64, "refused_regions": 0, "problems": "",
     },
     ConsensusLabels: LABEL | TASK | {"support": 2, "annotations": 3, "disputed": False},
-    AutoLabels: LABEL | {"seen_again": False, "weights_sha256": "b" * 64},
+    AutoLabels: LABEL | {"recheck_sample": False, "weights_sha256": "b" * 64},
     ImportedLabels: LABEL | {"origin": "vendor", "problem": ""},
     ReviewedLabels: LABEL | TASK | {
         "support": 2, "annotations": 3, "decision": "accepted", "decided_by": "", "comment": "",
