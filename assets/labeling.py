@@ -8,7 +8,7 @@ from assets.making import tables_made
 # The check of batch_drift can hold a round back from annotators.
 selected_images = tables_made(
     "selected_images",
-    "audit_frame",
+    "calibration_frame",
     about="The images selected for annotation in this round, in order.",
     group="labeling",
     kinds={"numpy"},

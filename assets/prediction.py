@@ -26,7 +26,7 @@ model_predictions = tables_made(
 
 batch_drift = tables_made(
     "batch_drift",
-    "odd_images",
+    "outlier_images",
     "held_out_predictions",
     "held_out_images",
     about="The differences between the round's images and the known images, by feature.",

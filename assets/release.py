@@ -68,7 +68,7 @@ def _merge_ends(
 auto_labels = tables_made(
     "auto_labels",
     "certificates",
-    "reaudits",
+    "certificate_rechecks",
     about="Predictions accepted without a person, under a certificate that bounds their errors.",
     group="release",
     kinds={"scipy"},
@@ -94,7 +94,7 @@ training_set = tables_made(
         "reviewed_labels",
         "auto_labels",
         "certificates",
-        "reaudits",
+        "certificate_rechecks",
     ],
     optional=["splits"],
     pool="dvc",

@@ -17,9 +17,9 @@ trained_model = tables_made(
 model_evaluation = tables_made(
     "model_evaluation",
     "model_slices",
-    "model_findings",
+    "model_errors",
     "missed_by_model",
-    "choice_figures",
+    "classification_figures",
     "model_agreement",
     about="The quality of the models on the test split, and whether they are promoted.",
     group="training",
@@ -39,7 +39,7 @@ round_report = tables_made(
     reads=[
         "cleaned_images",
         "label_tasks",
-        "audit_frame",
+        "calibration_frame",
         "human_labels",
         "consensus_labels",
         "reviewed_labels",

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from annotation_platform.schema.geometry import FloatArray
-from annotation_platform.schema.tables import BatchDrift, Frame, OddImages
+from annotation_platform.schema.tables import BatchDrift, Frame, OutlierImages
 
 SCALARS = ("brightness", "sharpness", "entropy", "pixels", "aspect", "objects")
 LOOK, CLASSES = "look", "classes"
@@ -50,7 +50,7 @@ class Drift:
     """The difference of each feature, and the images that are unlike all known images."""
 
     features: Frame[BatchDrift]
-    outliers: Frame[OddImages]
+    outliers: Frame[OutlierImages]
 
     @property
     def drifted(self) -> list[str]:
@@ -101,7 +101,7 @@ def measure_drift(
         minimum_effect: a smaller difference is not drift, however significant.
     """
     if batch.images.empty or reference.images.empty:
-        return Drift(BatchDrift.empty(), OddImages.empty())
+        return Drift(BatchDrift.empty(), OutlierImages.empty())
     ours, theirs = _numbers(batch), _numbers(reference)
     near, usual = _distances(batch, reference, rng)
     rows = [compare_numbers(name, ours[name], theirs[name]) for name in SCALARS]
@@ -122,7 +122,7 @@ def measure_drift(
     outliers = _outliers(ours, theirs, near, usual)
     return Drift(
         BatchDrift.from_rows(features),
-        OddImages.from_rows([{"round_id": round_id, **row} for row in outliers]),
+        OutlierImages.from_rows([{"round_id": round_id, **row} for row in outliers]),
     )
 
 

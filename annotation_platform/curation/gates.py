@@ -16,10 +16,10 @@ from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.rounds import round_number
 from annotation_platform.schema.shapes import KEPT_WHOLE, POINTS, REGIONS
 from annotation_platform.schema.tables import (
+    CertificateRechecks,
     Conflicts,
     HumanLabels,
     ImportedLabels,
-    Reaudits,
     RoundTasks,
     TrainingSet,
 )
@@ -96,10 +96,15 @@ def unsettled_conflicts(conflicts: pd.DataFrame) -> list[str]:
     return sorted(f"{conflict_id}: {detail}" for conflict_id, detail in pairs)
 
 
-def contradicted_certificates(reaudits: pd.DataFrame) -> list[str]:
+def contradicted_certificates(certificate_rechecks: pd.DataFrame) -> list[str]:
     """Return the rounds of certificates that later annotations contradict, with the errors."""
-    found = reaudits[reaudits[Reaudits.contradicted]]
-    columns = [Reaudits.certified_round, Reaudits.errors, Reaudits.labels, Reaudits.alpha]
+    found = certificate_rechecks[certificate_rechecks[CertificateRechecks.contradicted]]
+    columns = [
+        CertificateRechecks.certified_round,
+        CertificateRechecks.errors,
+        CertificateRechecks.labels,
+        CertificateRechecks.alpha,
+    ]
     return [
         f"{round_id}: {errors} errors in {labels} labels, {alpha:.1%} allowed"
         for round_id, errors, labels, alpha in found[columns].itertuples(index=False)

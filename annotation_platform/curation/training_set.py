@@ -26,12 +26,12 @@ from annotation_platform.policy import SplitPolicy
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.tables import (
     AutoLabels,
+    CertificateRechecks,
     Certificates,
     CleanedImages,
     Frame,
     ImportedLabels,
     RawImages,
-    Reaudits,
     ReviewedLabels,
     RoundTasks,
     Splits,
@@ -302,8 +302,10 @@ def _current_certificate(tables: RoundTables, out: Mapping[str, str]) -> tuple[s
     certificates = tables.read_all(Certificates)
     is_overall = certificates[Certificates.class_name] == ""
     overall = certificates[is_overall & certificates[Certificates.granted]]
-    judged = tables.read_all(Reaudits)
-    contradicted = set(judged.loc[judged[Reaudits.contradicted], Reaudits.certified_round])
+    judged = tables.read_all(CertificateRechecks)
+    contradicted = set(
+        judged.loc[judged[CertificateRechecks.contradicted], CertificateRechecks.certified_round]
+    )
     granted = sorted(overall[Certificates.round_id])
     sound = [key for key in granted if key not in {*out, *contradicted}]
     current = sound[-1] if sound else ""

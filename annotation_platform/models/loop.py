@@ -35,7 +35,7 @@ from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.policy import Policy, TrainingPolicy
 from annotation_platform.schema.shapes import AREAS
 from annotation_platform.schema.tables import (
-    ChoiceFigures,
+    ClassificationFigures,
     Frame,
     ModelEvaluations,
     TrainedModels,
@@ -51,7 +51,7 @@ class EvaluatedRound:
     per_class: dict[str, float]  # mAP@0.5 by class
     evaluation: Evaluation | None  # of the new detector; None: no detector, or no test image
     predictions: pd.DataFrame  # of the new detector on the test images
-    choice_figures: Frame[ChoiceFigures]  # of the new classifier
+    classification_figures: Frame[ClassificationFigures]  # of the new classifier
 
 
 def train_round(
@@ -218,7 +218,7 @@ def evaluate_round(
         "best_sha256": judged.best_sha256,
         **_choice_columns(classifier, chosen),
     }
-    figures = ChoiceFigures.empty()
+    figures = ClassificationFigures.empty()
     if chosen.new is not None:
         figures = classification_figures(round_id, classifier, chosen.new)
     if new is None:

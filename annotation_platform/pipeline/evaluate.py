@@ -23,14 +23,14 @@ from annotation_platform.pipeline.result import (
     TableRows,
 )
 from annotation_platform.schema.tables import (
-    ChoiceFigures,
+    ClassificationFigures,
     ConsensusLabels,
     Frame,
     HumanLabels,
     MissedByModel,
     ModelAgreement,
+    ModelErrors,
     ModelEvaluations,
-    ModelFindings,
     ModelPredictions,
     ModelSlices,
     TrainedModels,
@@ -48,9 +48,9 @@ class Evaluated(Result):
 
     model_evaluation: Frame[ModelEvaluations]
     model_slices: Frame[ModelSlices]
-    model_findings: Frame[ModelFindings]
+    model_errors: Frame[ModelErrors]
     missed_by_model: Frame[MissedByModel]
-    choice_figures: Frame[ChoiceFigures]
+    classification_figures: Frame[ClassificationFigures]
     model_agreement: Frame[ModelAgreement]
 
 
@@ -85,13 +85,13 @@ def evaluate(
     return Evaluated(
         model_evaluation=evaluated.table,
         model_slices=analysis.slices,
-        model_findings=analysis.findings,
+        model_errors=analysis.findings,
         missed_by_model=analysis.missed,
-        choice_figures=evaluated.choice_figures,
+        classification_figures=evaluated.classification_figures,
         model_agreement=agreement,
         figures={
             **_model_figures(evaluated),
-            **_choice_figures(evaluated),
+            **_classification_figures(evaluated),
             **_analysis_figures(analysis, training_set),
             **_agreement_figures(agreement, context),
             "more_images_help": TableRows(_expected_gains(context, analysis.slices)),
@@ -117,7 +117,7 @@ def _model_figures(evaluated: EvaluatedRound) -> dict[str, Figure]:
     }
 
 
-def _choice_figures(evaluated: EvaluatedRound) -> dict[str, Figure]:
+def _classification_figures(evaluated: EvaluatedRound) -> dict[str, Figure]:
     """Return the quality of the classifier; empty if there are no classifications."""
     row = evaluated.table.iloc[0]
     if not row["classified_images"]:
@@ -138,7 +138,7 @@ def _choice_figures(evaluated: EvaluatedRound) -> dict[str, Figure]:
         **{name: float(row[name]) for name in numbers},
         "classifier_promoted": bool(row["classifier_promoted"]),
         "classifier_reason": Markdown(str(row["classifier_reason"])),
-        "choices": TableRows(evaluated.choice_figures, shown),
+        "choices": TableRows(evaluated.classification_figures, shown),
     }
 
 
@@ -150,7 +150,7 @@ def _analysis_figures(
     return {
         "weak_slices": int(analysis.slices[ModelSlices.weak].sum()),
         "weakest_slices": TableRows(analysis.slices, shown),
-        "findings": Counts(analysis.findings[ModelFindings.kind]),
+        "findings": Counts(analysis.findings[ModelErrors.kind]),
         "worst_findings": Findings(analysis.findings, test),
         "missed_in_training": len(analysis.missed),
     }

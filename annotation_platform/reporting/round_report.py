@@ -9,8 +9,8 @@ from annotation_platform.reporting.manual_effort import (
 )
 from annotation_platform.reporting.round_facts import label_error_of
 from annotation_platform.schema.tables import (
-    AuditFrame,
     AutoLabels,
+    CalibrationFrame,
     Certificates,
     CleanedImages,
     ConsensusLabels,
@@ -84,7 +84,7 @@ def _automated(tables: RoundTables, round_id: str) -> dict[str, object]:
         return {"sampled_images": 0, "auto_images": 0, **dict.fromkeys(figures, float("nan"))}
     certificate = overall.iloc[0]
     images = tables.read_rounds(AutoLabels, [round_id])[AutoLabels.image_id].nunique()
-    pool = len(tables.read_rounds(AuditFrame, [round_id]))
+    pool = len(tables.read_rounds(CalibrationFrame, [round_id]))
     return {
         "sampled_images": int(certificate[Certificates.sampled_images]),
         "auto_images": images,

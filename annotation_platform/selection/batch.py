@@ -91,8 +91,8 @@ def select_batch(
     board = Board(candidates, np.array(out, dtype=np.int64))
     pinned = [row for row, image in enumerate(images) if image in pins and pins[image].wanted]
     board.take([Pick(row, "included", pins[images[row]].sentence) for row in pinned])
-    reaudited = set(again) - set(pins)
-    drawn = [row for row, image in enumerate(images) if image in reaudited]
+    rechecked = set(again) - set(pins)
+    drawn = [row for row, image in enumerate(images) if image in rechecked]
     board.take([Pick(row, "recheck", _ASKED_AGAIN) for row in drawn])
     audit = _choose(board, policy, scores, seed, round_id)
     excluded = {images[row]: pins[images[row]] for row in out}

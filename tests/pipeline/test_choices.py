@@ -18,7 +18,7 @@ from annotation_platform.schema.dataset import IMAGE_COLUMNS, LABEL_COLUMNS, Dat
 from annotation_platform.schema.ontology import LabelClass, Ontology
 from annotation_platform.schema.shapes import Label
 from annotation_platform.schema.tables import (
-    ChoiceFigures,
+    ClassificationFigures,
     LabelIssues,
     ModelEvaluations,
     ModelPredictions,
@@ -134,7 +134,7 @@ def test_the_second_round_proposes_choices_that_are_mostly_right(tmp_path, boxes
         assert models.classifiers.card(first["classifier_sha256"]).class_names == ("day", "night")
         if boxes:
             assert models.card(first["weights_sha256"]).class_names == ("boat",)
-        figures = tables.read(ChoiceFigures, ONE).set_index("class_name")
+        figures = tables.read(ClassificationFigures, ONE).set_index("class_name")
         assert list(figures.index) == ["", "day", "night"]
         assert figures.loc[["day", "night"], "labelled"].sum() == first["classified_images"]
 

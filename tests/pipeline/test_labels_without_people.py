@@ -19,8 +19,9 @@ from annotation_platform.provenance.rebuilding.derive import derive_version
 from annotation_platform.provenance.rebuilding.inputs import read_inputs
 from annotation_platform.schema.shapes import Label
 from annotation_platform.schema.tables import (
-    AuditFrame,
     AutoLabels,
+    CalibrationFrame,
+    CertificateRechecks,
     Certificates,
     Conflicts,
     DatasetVersions,
@@ -28,7 +29,6 @@ from annotation_platform.schema.tables import (
     LabelIssues,
     LabelTasks,
     ModelPredictions,
-    Reaudits,
     ReviewTasks,
     RoundReports,
     SelectedImages,
@@ -158,7 +158,7 @@ def test_what_is_right_is_accepted_and_trains_and_its_path_is_told(world):
     assert overall["granted"], overall["reason"]
     assert overall["bound"] <= overall["alpha"] == 0.25
     taken = accepted_in(world, ONE)
-    frame = tables.read(AuditFrame, ONE)
+    frame = tables.read(CalibrationFrame, ONE)
     selected = tables.read(SelectedImages, ONE)
     assert (len(frame), len(selected)) == (24, 16)
     assert taken
@@ -252,7 +252,7 @@ def test_accepted_images_are_seen_again_blind_and_a_later_certificate_takes_over
     assert "automatically accepted" in again["reason"].iloc[0]
     tasks = tables.read(LabelTasks, TWO)
     assert tasks.loc[tasks["image_id"].isin(drawn), "without_predictions"].all()
-    verdict = tables.read(Reaudits, TWO).set_index("certified_round").loc[ONE]
+    verdict = tables.read(CertificateRechecks, TWO).set_index("certified_round").loc[ONE]
     audited = selected.loc[selected["calibration_sample"], "image_id"]
     assert verdict["images"] == len(drawn | (taken & set(audited)))
     assert verdict["errors"] == 0
@@ -281,7 +281,7 @@ def test_what_people_contradict_is_withdrawn_and_named(world):
     world.platform.change_policy(auto_accept={"alpha": 0.001})
     checks = world.play(TWO, nothing_in=taken)
     assert not tables.read(Certificates, TWO)["granted"].any()
-    verdict = tables.read(Reaudits, TWO).set_index("certified_round").loc[ONE]
+    verdict = tables.read(CertificateRechecks, TWO).set_index("certified_round").loc[ONE]
     assert verdict["errors"] == verdict["labels"] == verdict["images"] >= 3
     assert verdict["contradicted"]
     assert not checks["certificates_hold"].passed

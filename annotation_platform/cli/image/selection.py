@@ -64,12 +64,12 @@ def relabel(
     """Include the images on which a model and the human labels disagree, to label them again."""
     from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.models.evaluation.findings import images_to_relabel
-    from annotation_platform.schema.tables import ModelFindings
+    from annotation_platform.schema.tables import ModelErrors
     from annotation_platform.selection.overrides import SelectionOverrides
     from annotation_platform.settings import read_settings
 
     lake = lake_of(read_settings())
-    findings = lake.tables.read(ModelFindings, round_id)
+    findings = lake.tables.read(ModelErrors, round_id)
     wanted = images_to_relabel(findings, kinds=kind or (), most=limit)
     overrides, now = SelectionOverrides(lake.store), datetime.now(UTC)
     for image_id, reason in wanted.items():

@@ -21,7 +21,7 @@ from annotation_platform.schema.geometry import (
     box_areas,
     iou_matrix,
 )
-from annotation_platform.schema.tables import Frame, MissedByModel, ModelFindings
+from annotation_platform.schema.tables import Frame, MissedByModel, ModelErrors
 from annotation_platform.schema.tables.shared import FINDING_KINDS, FindingKind
 
 FOUND = 0.5
@@ -45,10 +45,10 @@ class MatchedImage:
     match: IntArray  # (M,), the true box that a prediction finds, or -1
 
 
-def model_findings(
+def model_errors(
     round_id: str, truth: Dataset, predictions: pd.DataFrame, *, minimum_score: float
-) -> Frame[ModelFindings]:
-    """Return the ``model_findings`` of a round: every error of a model's predictions.
+) -> Frame[ModelErrors]:
+    """Return the ``model_errors`` of a round: every error of a model's predictions.
 
     Predictions are matched as in COCO: within a class, the highest score first, each with the
     unmatched true box that it overlaps most, if by ``FOUND``. One without a match is of the first
@@ -73,14 +73,14 @@ def model_findings(
     for image in matched_images(truth, predictions, minimum_score):
         wrong = list(_false_alarms(image))
         kinds = (FindingKind.CLASS, FindingKind.PLACE)
-        covered = {row["truth"] for row in wrong if row[ModelFindings.kind] in kinds}
+        covered = {row["truth"] for row in wrong if row[ModelErrors.kind] in kinds}
         rows += wrong + list(_misses(image, covered))
-    rows.sort(key=lambda row: (str(row[ModelFindings.kind]), -float(str(row["worth"]))))
+    rows.sort(key=lambda row: (str(row[ModelErrors.kind]), -float(str(row["worth"]))))
     numbered = [
         {**row, "round_id": round_id, "finding_id": f"{round_id}:{number:05d}", "rank": number}
         for number, row in enumerate(rows)
     ]
-    return ModelFindings.from_rows(numbered)
+    return ModelErrors.from_rows(numbered)
 
 
 def missed_boxes(
@@ -132,7 +132,7 @@ def image_weights(missed: Frame[MissedByModel], *, strength: float = 2.0) -> dic
 
 
 def images_to_relabel(
-    findings: Frame[ModelFindings], *, kinds: Sequence[str] = (), most: int = 0
+    findings: Frame[ModelErrors], *, kinds: Sequence[str] = (), most: int = 0
 ) -> dict[str, str]:
     """Return the images whose labels need a review, the most findings first, and the reasons.
 
@@ -140,7 +140,7 @@ def images_to_relabel(
     label is wrong; another annotation shows which. Ties are in the order of the image ids.
 
     Args:
-        findings: ``model_findings`` of one round.
+        findings: ``model_errors`` of one round.
         kinds: the kinds that count; empty: all.
         most: largest number of images; 0: no limit.
 
@@ -150,7 +150,7 @@ def images_to_relabel(
     unknown = sorted(set(kinds) - set(FINDING_KINDS))
     if unknown:
         raise DataError(f"no kind of finding {unknown[0]!r}: it is one of {list(FINDING_KINDS)}.")
-    image_id, kind_column = ModelFindings.image_id, ModelFindings.kind
+    image_id, kind_column = ModelErrors.image_id, ModelErrors.kind
     chosen = findings[findings[kind_column].isin(kinds or FINDING_KINDS)]
     counts = chosen.groupby([image_id, kind_column]).size().unstack(fill_value=0)
     order = counts.assign(all=counts.sum(axis=1)).reset_index()
@@ -166,7 +166,7 @@ def images_to_relabel(
 def matched_images(
     truth: Dataset, predictions: pd.DataFrame, minimum_score: float
 ) -> Iterator[MatchedImage]:
-    """Yield every image of ``truth`` by id, with predictions matched as for ``model_findings``."""
+    """Yield every image of ``truth`` by id, with predictions matched as for ``model_errors``."""
     labels = truth.labels[box_areas(as_boxes(truth.labels[BOX_COLUMNS])) > 0]
     shown = predictions[predictions["score"] >= minimum_score]
     shown = shown.sort_values("score", ascending=False, kind="stable")

@@ -29,7 +29,9 @@ class Certificates(Table, name="certificates", version=2):
     calibration = text("digest of what turns its scores into probabilities; empty: none")
 
 
-class Reaudits(Table, name="reaudits"):
+class CertificateRechecks(
+    Table, name="certificate_rechecks", version=2, renamed_from=("reaudits",)
+):
     """What people found since in images accepted without a person, by certificate."""
 
     round_id = ROUND_ID.as_key()

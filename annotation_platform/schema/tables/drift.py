@@ -17,7 +17,7 @@ class BatchDrift(Table, name="batch_drift"):
     reference_images = count("images that they were compared with")
 
 
-class OddImages(Table, name="odd_images", version=2):
+class OutlierImages(Table, name="outlier_images", version=2, renamed_from=("odd_images",)):
     """Images of a round that are unlike all that is known."""
 
     round_id = ROUND_ID

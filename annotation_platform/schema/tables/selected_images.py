@@ -21,7 +21,7 @@ class SelectedImages(Table, name="selected_images", version=2):
     outlier_score = number("deviations by which it is farther from the others than usual")
 
 
-class AuditFrame(Table, name="audit_frame"):
+class CalibrationFrame(Table, name="calibration_frame", version=2, renamed_from=("audit_frame",)):
     """The images that a round chose from and drew its audit of; none where auto-accept is off."""
 
     round_id = ROUND_ID

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from annotation_platform.curation.auto_accept import AcceptanceCandidates, accept_labels
-from annotation_platform.curation.reaudits import contradicted
+from annotation_platform.curation.rechecks import contradicted
 from annotation_platform.curation.units import Audit, audited_units, expected_units
 from annotation_platform.errors import TableError
 from annotation_platform.policy import AutoAcceptPolicy

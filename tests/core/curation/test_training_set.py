@@ -10,11 +10,11 @@ from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.tables import (
     AutoLabels,
+    CertificateRechecks,
     Certificates,
     CleanedImages,
     ImportedLabels,
     RawImages,
-    Reaudits,
     ReviewedLabels,
     RoundTasks,
     Splits,
@@ -411,7 +411,7 @@ def test_one_certificate_stands_at_a_time_and_what_others_accepted_is_named(tabl
         "alpha": 0.05,
         "contradicted": True,
     }
-    tables.write(Reaudits, "round-0004", Reaudits.from_rows([contradicted]))
+    tables.write(CertificateRechecks, "round-0004", CertificateRechecks.from_rows([contradicted]))
     found, why = accepted()
     assert found == {digest(number): "cat" for number in range(10, 15)}
     assert set(why) == {digest(15), digest(16)}

@@ -11,7 +11,7 @@ from annotation_platform.models.evaluation.findings import (
     image_weights,
     images_to_relabel,
     missed_boxes,
-    model_findings,
+    model_errors,
 )
 from annotation_platform.schema.dataset import IMAGE_COLUMNS, LABEL_COLUMNS, Dataset
 from annotation_platform.schema.ontology import Ontology
@@ -35,7 +35,7 @@ def predictions(*rows):
 
 
 def findings(truth, *rows):
-    found = model_findings(ROUND, truth, predictions(*rows), minimum_score=0.5)
+    found = model_errors(ROUND, truth, predictions(*rows), minimum_score=0.5)
     return found.sort_values("rank")
 
 

@@ -22,7 +22,7 @@ from annotation_platform.models.loop import evaluate_round
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.policy import Policy
 from annotation_platform.reporting.previews import findings_preview
-from annotation_platform.schema.tables import ModelFindings
+from annotation_platform.schema.tables import ModelErrors
 from annotation_platform.selection.overrides import SelectionOverrides
 
 ROUND = "round-0001"
@@ -179,13 +179,13 @@ def test_the_worst_findings_are_shown_as_small_crops(round_):
     data = re.search(r"base64,([^)]*)", text).group(1)
     with Image.open(io.BytesIO(b64decode(data))) as sheet:
         assert sheet.width > 170
-    assert findings_preview(ModelFindings.empty(), round_.table, None).startswith("![")
+    assert findings_preview(ModelErrors.empty(), round_.table, None).startswith("![")
 
 
 def test_images_with_findings_are_included_with_the_actors_name(round_, tmp_path, monkeypatch):
     monkeypatch.setenv("ANNOTATION_HOME", str(tmp_path / "home"))
     lake = open_lake(tmp_path / "home" / "lake", tmp_path / "home" / "landing")
-    lake.tables.write(ModelFindings, ROUND, round_.analyze().findings)
+    lake.tables.write(ModelErrors, ROUND, round_.analyze().findings)
     app = typer.Typer()
     app.command()(relabel)
     done = CliRunner().invoke(app, ["--round", ROUND, "--by", "ann", "--kind", "class"])

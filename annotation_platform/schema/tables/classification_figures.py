@@ -4,7 +4,9 @@ from annotation_platform.schema.tables.shared import ROUND_ID, SHA256
 from annotation_platform.schema.tables.table import Table, count, number, text
 
 
-class ChoiceFigures(Table, name="choice_figures", version=2):
+class ClassificationFigures(
+    Table, name="classification_figures", version=2, renamed_from=("choice_figures",)
+):
     """How well a round's classifier does on the test images with a choice, by class."""
 
     round_id = ROUND_ID

@@ -21,7 +21,7 @@ from annotation_platform.schema.tables.table import (
 )
 
 
-class ModelFindings(Table, name="model_findings"):
+class ModelErrors(Table, name="model_errors", version=2, renamed_from=("model_findings",)):
     """Every wrong box and every miss of a round's model on the test images."""
 
     round_id = ROUND_ID
