@@ -128,7 +128,7 @@ class RoundMaker:
         quality = self.quality.assign(round_id=round_id)
         images = tables.read(CleanedImages, round_id)
         tasks = labels.drop_duplicates("task_id")[["round_id", "task_id", "image_id"]]
-        tasks = tasks.assign(purpose="label", assignments=3, counted=3, state="answered")
+        tasks = tasks.assign(purpose="label", assignments=3, counted=3, state="annotated")
         about = {"decision": "undisputed", "decided_by": "", "comment": "", "decided_at": None}
         reviewed = ReviewedLabels.from_rows(labels.assign(**about).to_dict("records"))
         frames = {"human_labels": annotations, "annotator_quality": quality, "round_tasks": tasks,

@@ -62,12 +62,12 @@ def round_tasks(
     """
     assignments = Counter(task_id for task_id, _ in count.assignments)
     counted = Counter(task_id for task_id, _ in count.counted)
-    unfilled = {"open": "waiting", "closed": "left", "cancelled": "cancelled"}[state]
+    unfilled = {"open": "waiting", "closed": "abandoned", "cancelled": "cancelled"}[state]
 
     def state_of(task_id: str) -> str:
         if task_id not in count.annotated or state == "cancelled":
             return unfilled
-        return "left" if task_id in left else "answered"
+        return "abandoned" if task_id in left else "annotated"
 
     rows: list[dict[str, object]] = [
         {

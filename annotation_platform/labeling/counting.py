@@ -208,12 +208,12 @@ def _barred(
     if submission.skipped:
         return AnnotationState.SKIPPED, "its author skipped the task"
     if submission.key not in replicas:
-        return AnnotationState.FOREIGN, "the round has no such assignment"
+        return AnnotationState.UNASSIGNED, "the round has no such assignment"
     if author in rules.barred.get(submission.task_id, ()):
-        return AnnotationState.FOREIGN, "its author may not review their own annotation"
+        return AnnotationState.UNASSIGNED, "its author may not review their own annotation"
     needed = expertise[submission.key]
     if not rules.qualified(author, needed, submission.created_at):
-        return AnnotationState.FOREIGN, f"its author lacks the expertise {needed}"
+        return AnnotationState.UNASSIGNED, f"its author lacks the expertise {needed}"
     if rules.entries is not None and revision.entry > rules.entries:
         return AnnotationState.LATE, "it came after the round was closed"
     return None

@@ -120,7 +120,7 @@ def version_without(
         tasks = snapshot.tables.read(RoundTasks, round_id)
         is_answered = tasks[RoundTasks.state] == TaskState.ANNOTATED
         lost = is_answered & ~tasks[RoundTasks.task_id].isin(labels[ReviewedLabels.task_id])
-        tasks[RoundTasks.state] = tasks[RoundTasks.state].mask(lost, TaskState.LEFT)
+        tasks[RoundTasks.state] = tasks[RoundTasks.state].mask(lost, TaskState.ABANDONED)
         snapshot.tables.write(RoundTasks, round_id, tasks)
     was = state.labels_about(affected)
     now = derive_training_set(state.training_round, snapshot, settings)

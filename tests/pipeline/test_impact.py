@@ -117,7 +117,7 @@ def test_the_impact_of_an_annotator_is_what_disregarding_them_changes(played):
     difference = diff_versions(*(played.platform.state(each) for each in (played.tags[-1], tag)))
     assert set(difference.changes["cause"]) == {"policy"}
     tasks = played.lake.tables.read(RoundTasks, TWO).set_index("image_id")["state"]
-    assert set(tasks.index[tasks == "left"]) == alone
+    assert set(tasks.index[tasks == "abandoned"]) == alone
     # Nothing is lost: it is asked again, and the answers are there if they are trusted after all.
     asked = selectable_images(THREE, played.lake, played.platform.policy.ontology)
     assert set(asked["image_id"]) == alone

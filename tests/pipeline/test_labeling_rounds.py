@@ -199,8 +199,8 @@ def test_a_closed_round_releases_what_is_annotated_and_asks_the_rest_later(platf
     assert platform.release(ONE, platform.run("merge_round", ONE)).success
     assert set(read(platform, TrainingSet)["image_id"]) == set(images[:5])
     assert read(platform, RoundTasks)["state"].value_counts().to_dict() == {
-        "answered": 5,
-        "left": 3,
+        "annotated": 5,
+        "abandoned": 3,
     }
     # Late answers are kept and named, and count for nothing.
     platform.say(ONE, lambda *_: box(names[0], 40))
@@ -339,7 +339,7 @@ def test_only_people_with_the_expertise_count(platform):
     platform.labeling.submit(places[0].backend_task, names[0], box(classes(platform)[0], 9), 1.0)
     assert platform.run("merge_round", ONE).success
     annotations = read(platform, Annotations)
-    foreign = annotations[annotations["state"] == "foreign"]
+    foreign = annotations[annotations["state"] == "unassigned"]
     assert foreign["detail"].tolist() == ["its author lacks the expertise harbours"]
 
 
@@ -447,7 +447,7 @@ def test_people_do_live_work_once_they_were_right_where_the_annotation_is_known(
     close_round(TWO, "enough", "a test", platform.labeling, platform.lake, now=_now())
     assert platform.run("merge_round", TWO).success
     annotations = read(platform, Annotations, TWO)
-    assert annotations.loc[annotations["state"] == "foreign", "detail"].tolist() == [
+    assert annotations.loc[annotations["state"] == "unassigned", "detail"].tolist() == [
         "its author lacks the expertise qualified"
     ]
     # One by hand, one was refused by hand, one has earned it, one was wrong.

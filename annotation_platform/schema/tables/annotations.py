@@ -22,7 +22,7 @@ class Annotations(Table, name="annotations", version=2, renamed_from=("answers",
     assignment = count("number of the assignment", low=None).formerly("place")
     purpose = states("label or gold; empty if no such task was asked", Purpose, or_empty=True)
     annotator = ANNOTATOR
-    state = states("counted, or why not", AnnotationState)
+    state = states("counted, or why not", AnnotationState).formerly(foreign="unassigned")
     detail = text("why it is not counted, as a sentence; empty if it is")
     revisions = count("states of it that were seen")
     lead_time_seconds = number("seconds spent on it", 0, unit="seconds")

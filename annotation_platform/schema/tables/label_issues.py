@@ -13,13 +13,15 @@ from annotation_platform.schema.tables.shared import (
 from annotation_platform.schema.tables.table import Table, number, optional_text, states, text
 
 
-class LabelIssues(Table, name="label_issues"):
+class LabelIssues(Table, name="label_issues", version=2):
     """Labels that are probably wrong and objects that probably lack one, most suspected first."""
 
     round_id = ROUND_ID
     image_id = IMAGE_ID
     issue_id = text("image, kind and running number", key=True)
-    kind = states("wrong, swapped, placed or missed", IssueKind)
+    kind = states("spurious, swapped, badly_located or overlooked", IssueKind).formerly(
+        wrong="spurious", placed="badly_located", missed="overlooked"
+    )
     label_id = optional_text("the suspected label; missing where one is missing")
     score = number("probability that it is an error", 0, 1)
     class_name = CLASS_NAME

@@ -9,7 +9,7 @@ from annotation_platform.schema.tables.shared import (
     X2,
     Y1,
     Y2,
-    FindingKind,
+    ErrorKind,
 )
 from annotation_platform.schema.tables.table import (
     Table,
@@ -25,9 +25,12 @@ class ModelErrors(Table, name="model_errors", version=2, renamed_from=("model_fi
     """Every wrong box and every miss of a round's model on the test images."""
 
     round_id = ROUND_ID
-    finding_id = text("round and running number", key=True)
+    error_id = text("round and running number", key=True).formerly("finding_id")
     image_id = IMAGE_ID
-    kind = states("what is wrong, see models/evaluation/findings.py", FindingKind)
+    kind = states("type of error, see models/evaluation/findings.py", ErrorKind).formerly(
+        **{"miss": "missed", "class": "classification", "place": "localization"},
+        class_and_place="both",
+    )
     class_name = CLASS_NAME
     x1 = X1
     y1 = Y1

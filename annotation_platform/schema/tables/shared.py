@@ -41,11 +41,11 @@ class Purpose(StrEnum):
 
 
 class TaskState(StrEnum):
-    """How far a task is; ``left``: its round was closed before it was complete."""
+    """How far a task is; ``abandoned``: its round was closed before it was complete."""
 
-    ANNOTATED = "answered"
+    ANNOTATED = "annotated"
     WAITING = "waiting"
-    LEFT = "left"
+    ABANDONED = "abandoned"
     CANCELLED = "cancelled"
 
 
@@ -56,7 +56,7 @@ class AnnotationState(StrEnum):
     SKIPPED = "skipped"
     LATE = "late"
     REPEATED = "repeated"
-    FOREIGN = "foreign"
+    UNASSIGNED = "unassigned"
 
 
 class ReviewDecision(StrEnum):
@@ -77,24 +77,24 @@ class Split(StrEnum):
     TEST = "test"
 
 
-class FindingKind(StrEnum):
+class ErrorKind(StrEnum):
     """Types of detection errors, see ``models/evaluation/findings.py``."""
 
-    MISS = "miss"
+    MISSED = "missed"
     BACKGROUND = "background"
-    CLASS = "class"
-    PLACE = "place"
-    CLASS_AND_PLACE = "class_and_place"
+    CLASSIFICATION = "classification"
+    LOCALIZATION = "localization"
+    BOTH = "both"
     DUPLICATE = "duplicate"
 
 
 class IssueKind(StrEnum):
     """Types of label issues, see ``curation/label_issues.py``."""
 
-    WRONG = "wrong"
+    SPURIOUS = "spurious"
     SWAPPED = "swapped"
-    PLACED = "placed"
-    MISSED = "missed"
+    BADLY_LOCATED = "badly_located"
+    OVERLOOKED = "overlooked"
 
 
 class SelectionRule(StrEnum):
@@ -113,7 +113,7 @@ class SelectionRule(StrEnum):
 
 
 SPLITS = [each.value for each in Split]
-FINDING_KINDS = tuple(each.value for each in FindingKind)
+ERROR_KINDS = tuple(each.value for each in ErrorKind)
 
 ROUND_ID = text("the round", pattern=ROUND)
 IMAGE_ID = text("SHA-256 of the landed bytes", pattern=SHA256)

@@ -44,5 +44,5 @@ class RoundTasks(Table, name="round_tasks", version=2):
     assignments = count("annotations that were requested").formerly("places")
     counted = count("annotations that are counted")
     state = states(
-        "answered, waiting, left (the round was closed without it) or cancelled", TaskState
-    )
+        "annotated, waiting, abandoned (the round was closed without it) or cancelled", TaskState
+    ).formerly(answered="annotated", left="abandoned")

@@ -81,7 +81,7 @@ def task(round_id, number):
         "purpose": "label",
         "assignments": 3,
         "counted": 3,
-        "state": "answered",
+        "state": "annotated",
     }
 
 

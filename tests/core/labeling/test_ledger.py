@@ -107,7 +107,7 @@ def test_an_annotation_takes_a_place_and_everything_else_is_surplus_with_a_reaso
     )
     assert holders(counted) == {1: "ada", 3: "dee"}
     assert reasons(counted) == {
-        "2": "late", "3": "repeated", "4": "skipped", "5": "foreign", "7": "repeated"
+        "2": "late", "3": "repeated", "4": "skipped", "5": "unassigned", "7": "repeated"
     }  # fmt: skip
     assert all(item.detail for item in counted.not_counted)
     assert len(counted.annotations) == 7
@@ -221,7 +221,7 @@ def test_who_judges_no_work_of_their_own_is_foreign_there_and_only_there():
         (TASK, 1): "ben",
         (other, 1): "ada",
     }
-    assert reasons(counted) == {"1": "foreign"}
+    assert reasons(counted) == {"1": "unassigned"}
 
 
 def test_of_a_thousand_annotations_none_counts_for_somebody_who_lacks_the_expertise():
@@ -249,10 +249,10 @@ def test_of_a_thousand_annotations_none_counts_for_somebody_who_lacks_the_expert
     for entry in counted.annotations:
         said_ = entry.revision.submission
         able = said_.author in knows[skill_of[said_.task_id, said_.assignment]]
-        assert (entry.state == "foreign") == (not able)
+        assert (entry.state == "unassigned") == (not able)
         states[entry.state] += 1
     assert states.total() == 1000
-    assert min(states[state] for state in ("counted", "foreign", "late", "repeated")) > 0
+    assert min(states[state] for state in ("counted", "unassigned", "late", "repeated")) > 0
 
 
 @st.composite
@@ -384,18 +384,18 @@ def test_the_annotations_table_lists_everything_and_the_round_says_how_far_it_is
     assert table["state"].to_dict() == {
         "simulated:1": "counted",
         "simulated:2": "late",
-        "simulated:3": "foreign",
+        "simulated:3": "unassigned",
         "simulated:4": "counted",
     }
     assert (table["detail"] == "").tolist() == [True, False, False, True]
     assert table["revisions"].tolist() == [2, 1, 1, 1]
     assert table["purpose"].tolist() == ["label", "label", "label", "gold"]
     assert table["annotator"].tolist() == [f"annotator-{n}" for n in (1, 2, 3, 1)]
-    for state, left in (("open", "waiting"), ("closed", "left"), ("cancelled", "cancelled")):
+    for state, left in (("open", "waiting"), ("closed", "abandoned"), ("cancelled", "cancelled")):
         progress = round_tasks(ROUND, counted, tasks, state=state).set_index("task_id")
         assert progress.loc[TASK, ["assignments", "counted", "state"]].tolist() == [3, 1, left]
         assert progress.loc[gold, ["assignments", "counted"]].tolist() == [1, 1]
-        done = "cancelled" if state == "cancelled" else "answered"
+        done = "cancelled" if state == "cancelled" else "annotated"
         assert progress.loc[gold, "state"] == done
 
 

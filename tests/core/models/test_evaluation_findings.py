@@ -45,16 +45,16 @@ CAT = [A, "cat", 0, 0, 10, 10]
 @pytest.mark.parametrize(
     ("prediction", "kind", "iou"),
     [
-        pytest.param([A, "dog", 0, 0, 10, 10], "class", 1.0, id="another class"),
-        pytest.param([A, "cat", 0, 0, 10, 4], "place", 0.4, id="too small"),
-        pytest.param([A, "dog", 0, 0, 10, 4], "class_and_place", 0.4, id="both"),
+        pytest.param([A, "dog", 0, 0, 10, 10], "classification", 1.0, id="another class"),
+        pytest.param([A, "cat", 0, 0, 10, 4], "localization", 0.4, id="too small"),
+        pytest.param([A, "dog", 0, 0, 10, 4], "both", 0.4, id="both"),
         pytest.param([A, "cat", 100, 100, 110, 110], "background", None, id="elsewhere"),
         pytest.param([B, "cat", 0, 0, 10, 10], "background", None, id="on an empty image"),
     ],
 )
 def test_every_kind_of_wrong_box_is_identified(prediction, kind, iou):
     found = findings(dataset(CAT), [*prediction, 0.9])
-    wrong = found[found["kind"] != "miss"].iloc[0]
+    wrong = found[found["kind"] != "missed"].iloc[0]
     assert wrong["kind"] == kind
     assert wrong["score"] == 0.9
     if iou is None:
@@ -63,7 +63,7 @@ def test_every_kind_of_wrong_box_is_identified(prediction, kind, iou):
         assert wrong["iou"] == pytest.approx(iou)
         assert wrong["true_class"] == "cat"
     # An object with a wrong class or location was detected, so it is not a miss too.
-    assert (found["kind"] == "miss").any() == (kind not in ("class", "place"))
+    assert (found["kind"] == "missed").any() == (kind not in ("classification", "localization"))
 
 
 def test_the_best_box_finds_the_object_and_the_next_is_a_duplicate():
@@ -74,7 +74,7 @@ def test_the_best_box_finds_the_object_and_the_next_is_a_duplicate():
 
 def test_hidden_predictions_are_not_errors_but_objects_can_be_missed():
     found = findings(dataset(CAT), [A, "cat", 0, 0, 10, 10, 0.4])
-    assert list(found["kind"]) == ["miss"]
+    assert list(found["kind"]) == ["missed"]
     assert found["iou"].iloc[0] == 0
 
 
@@ -82,7 +82,7 @@ def test_the_worst_come_first():
     truth = dataset(CAT, [B, "dog", 0, 0, 50, 50])
     boxes = [[A, "cat", 100, 100, 110, 110, 0.6], [B, "cat", 100, 100, 110, 110, 0.9]]
     found = findings(truth, *boxes)
-    assert list(found["kind"]) == ["background", "background", "miss", "miss"]
+    assert list(found["kind"]) == ["background", "background", "missed", "missed"]
     assert list(found["score"].dropna()) == [0.9, 0.6]
     assert list(found["image_id"]) == [B, A, B, A]
 

@@ -85,7 +85,7 @@ def round_(drawn, trained, card, tmp_path):
 def test_swapped_labels_of_the_test_split_are_found_and_those_of_the_train_split_are_missed(round_):
     found = round_.analyze()
     swapped = found.findings[found.findings["image_id"] == round_.noisy[0]]
-    assert set(swapped["kind"]) == {"class"}
+    assert set(swapped["kind"]) == {"classification"}
     assert len(swapped) == 2
     assert (swapped["class_name"] != swapped["true_class"]).all()
     tested = set(round_.table.loc[round_.table["split"] == "test", "image_id"])
@@ -188,7 +188,7 @@ def test_images_with_findings_are_included_with_the_actors_name(round_, tmp_path
     lake.tables.write(ModelErrors, ROUND, round_.analyze().findings)
     app = typer.Typer()
     app.command()(relabel)
-    done = CliRunner().invoke(app, ["--round", ROUND, "--by", "ann", "--kind", "class"])
+    done = CliRunner().invoke(app, ["--round", ROUND, "--by", "ann", "--kind", "classification"])
     assert done.exit_code == 0, done.exception
     pins = SelectionOverrides(lake.store).read()
     pin = pins[round_.noisy[0]]

@@ -293,7 +293,7 @@ ROWS = {
         "round_id": ONE, "source_key": "a.jpg", "arrival_version": "s", "byte_size": 9,
         "problem": "", "other_metadata": "",
     },
-    RoundTasks: TASK | {"assignments": 3, "counted": 3, "state": "answered"},
+    RoundTasks: TASK | {"assignments": 3, "counted": 3, "state": "annotated"},
 }  # fmt: skip
 """A row of each table that gained columns, without these columns."""
 USED = {
