@@ -55,7 +55,7 @@ def relabel(
     kind: Annotated[
         list[str] | None,
         typer.Option(
-            help="Detection error type: missed, classification, localization, both, …; default: all."
+            help="Detection error type: missed, classification, localization, …; all by default."
         ),
     ] = None,
     limit: Annotated[int, typer.Option(min=0, help="Maximum number of images; 0: all.")] = 0,
