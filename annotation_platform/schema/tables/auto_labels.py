@@ -21,7 +21,7 @@ from annotation_platform.schema.tables.table import Table, flag, number, text
 
 
 class AutoLabels(Table, name="auto_labels", version=2):
-    """Proposals that became labels without a person, under the certificate of their round."""
+    """Predictions that became labels without annotators, under the certificate of their round."""
 
     round_id = ROUND_ID
     image_id = IMAGE_ID
@@ -37,9 +37,9 @@ class AutoLabels(Table, name="auto_labels", version=2):
     ignore = IGNORE
     track_id = TRACK_ID
     object_group_id = OBJECT_GROUP_ID
-    score = number("probability that it is right", 0, 1)
-    confidence = number("of its image, by which it was accepted")
+    score = number("probability that it is correct", 0, 1)
+    confidence = number("confidence of its image, which decided the acceptance")
     recheck_sample = flag(
         "whether its image is in the sample that is annotated without predictions nevertheless"
     ).formerly("seen_again")
-    weights_sha256 = text("digest of the weights that proposed it", pattern=SHA256)
+    weights_sha256 = text("digest of the weights that predicted it", pattern=SHA256)

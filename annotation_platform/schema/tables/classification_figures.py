@@ -7,10 +7,10 @@ from annotation_platform.schema.tables.table import Table, count, number, text
 class ClassificationFigures(
     Table, name="classification_figures", version=2, renamed_from=("choice_figures",)
 ):
-    """How well a round's classifier does on the test images with a choice, by class."""
+    """Quality of a round's classifier on test images with a classification, by class."""
 
     round_id = ROUND_ID
-    class_name = text("class; empty: all of them", key=True)
+    class_name = text("class; empty: all classes", key=True)
     weights_sha256 = text("the classifier", pattern=SHA256)
     images = count("test images with a classification")
     labelled = count("images labelled with the class; of all: their labels").formerly("chosen")

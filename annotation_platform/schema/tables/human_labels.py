@@ -31,9 +31,9 @@ class HumanLabels(Table, name="human_labels", version=2):
     image_id = IMAGE_ID
     assignment = count("number of the assignment", low=1).formerly("place")
     annotation_id = ANNOTATION_ID.formerly("answer_id")
-    revision = text("digest of this state of the answer", pattern=SHA256)
+    revision = text("digest of this revision of the annotation", pattern=SHA256)
     annotator = ANNOTATOR
-    label_id = text("answer and running number", key=True)
+    label_id = text("annotation and running number", key=True)
     shape = SHAPE
     class_name = CLASS_NAME
     x1 = X1
@@ -45,12 +45,12 @@ class HumanLabels(Table, name="human_labels", version=2):
     ignore = IGNORE
     track_id = TRACK_ID
     object_group_id = OBJECT_GROUP_ID
-    lead_time_seconds = number("seconds spent on the answer", 0, unit="seconds")
-    submitted_at = time("when the answer took this form")
+    lead_time_seconds = number("seconds spent on the annotation", 0, unit="seconds")
+    submitted_at = time("when the annotation was last changed")
     weights_sha256 = text("model behind the pre-annotation it began from; empty: none")
     changed = flag("whether it differs from that pre-annotation, by value")
     purpose = PURPOSE
     without_predictions = flag("whether the annotator saw no pre-annotations").formerly("blind")
     guideline = text("digest of classes and guidelines it was made under", pattern=SHA256)
-    refused_regions = count("regions of the answer that are no usable label")
-    problems = text("what is wrong with regions of the answer, a JSON list; or empty")
+    refused_regions = count("regions of the annotation that are not usable labels")
+    problems = text("problems of these regions, a JSON list; or empty")

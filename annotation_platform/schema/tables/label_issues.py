@@ -14,7 +14,7 @@ from annotation_platform.schema.tables.table import Table, number, optional_text
 
 
 class LabelIssues(Table, name="label_issues", version=2):
-    """Labels that are probably wrong and objects that probably lack one, most suspected first."""
+    """Labels that are probably wrong and objects that probably lack one, most probable first."""
 
     round_id = ROUND_ID
     image_id = IMAGE_ID
@@ -22,11 +22,11 @@ class LabelIssues(Table, name="label_issues", version=2):
     kind = states("spurious, swapped, badly_located or overlooked", IssueKind).formerly(
         wrong="spurious", placed="badly_located", missed="overlooked"
     )
-    label_id = optional_text("the suspected label; missing where one is missing")
+    label_id = optional_text("the suspected label; missing for an overlooked object")
     score = number("probability that it is an error", 0, 1)
     class_name = CLASS_NAME
     x1 = X1
     y1 = Y1
     x2 = X2
     y2 = Y2
-    suggestion = text("what it should be, as a sentence")
+    suggestion = text("the suggested correction, as a question")

@@ -1,14 +1,14 @@
-"""Agreement of predictions with people."""
+"""Agreement of predictions with annotations."""
 
 from annotation_platform.schema.tables.shared import ROUND_ID
 from annotation_platform.schema.tables.table import Table, count, number, text
 
 
 class ModelAgreement(Table, name="model_agreement", version=2):
-    """How far the predictions for a round agree with its annotations."""
+    """Agreement of the predictions for a round with its annotations."""
 
     round_id = ROUND_ID
-    class_name = text("class; empty: all of them", key=True)
+    class_name = text("class; empty: all classes", key=True)
     annotations = text(
         "consensus, or without_predictions: made without pre-annotations",
         one_of=["consensus", "without_predictions"],

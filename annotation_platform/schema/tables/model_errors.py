@@ -22,7 +22,7 @@ from annotation_platform.schema.tables.table import (
 
 
 class ModelErrors(Table, name="model_errors", version=2, renamed_from=("model_findings",)):
-    """Every wrong box and every miss of a round's model on the test images."""
+    """Every wrong and every missed box of a round's model on the test images."""
 
     round_id = ROUND_ID
     error_id = text("round and running number", key=True).formerly("finding_id")
@@ -36,14 +36,14 @@ class ModelErrors(Table, name="model_errors", version=2, renamed_from=("model_fi
     y1 = Y1
     x2 = X2
     y2 = Y2
-    score = number("of the proposal, 0 to 1; missing for a miss", 0, 1)
-    true_class = optional_text("class of the object it is about; missing: there is none")
-    iou = number("overlap with it; of a miss, the most that any proposal has", 0, 1)
-    rank = count("position by kind, the worst first")
+    score = number("score of the prediction, 0 to 1; missing for a missed box", 0, 1)
+    true_class = optional_text("class of the true object; missing: there is none")
+    iou = number("IoU with the true object; for a missed box, the largest of any prediction", 0, 1)
+    rank = count("position in its kind, the worst first")
 
 
 class MissedByModel(Table, name="missed_by_model"):
-    """Boxes of the train split that the promoted model does not find; training can weigh them."""
+    """Boxes of the train split that the promoted model does not find; training can weight them."""
 
     round_id = ROUND_ID
     missed_id = text("image and running number", key=True)
@@ -53,6 +53,6 @@ class MissedByModel(Table, name="missed_by_model"):
     y1 = Y1
     x2 = X2
     y2 = Y2
-    nearest_iou = number("the most that a proposal of the class overlaps it", 0, 1)
+    nearest_iou = number("largest IoU of a prediction of its class", 0, 1)
     image_boxes = count("true boxes of the image, found or not")
     weights_sha256 = text("the model", pattern=SHA256)

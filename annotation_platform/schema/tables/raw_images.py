@@ -31,7 +31,7 @@ class RawImages(Table, name="raw_images", version=2):
     parent_id = PARENT_ID
     frame_index = FRAME_INDEX
     timestamp_seconds = TIMESTAMP_SECONDS
-    byte_size = count("bytes as they landed", unit="bytes")
+    byte_size = count("size of the landed bytes", unit="bytes")
     problem = text("why it or its metadata could not be read; empty if they could")
     source = SOURCE
     captured_at = CAPTURED_AT

@@ -1,4 +1,4 @@
-"""What reviewers are asked, and the labels after their decisions."""
+"""Tasks of reviewers, and the labels after their decisions."""
 
 from annotation_platform.schema.tables.shared import (
     ANNOTATIONS_ON_IMAGE,
@@ -25,15 +25,15 @@ from annotation_platform.schema.tables.table import Table, states, text, time
 
 
 class ReviewTasks(Table, name="review_tasks"):
-    """The images of a round that a reviewer decides about, and why."""
+    """The images of a round that a reviewer decides about, and the reasons."""
 
     round_id = ROUND_ID
     review_id = text("the task of the reviewer", key=True)
-    task_id = text("the task whose answers are in dispute")
+    task_id = text("the task whose annotations are in conflict")
     image_id = IMAGE_ID
     kinds = text("kinds of unsettled conflicts, comma separated; or sample")
     reasons = text("the message to the reviewer")
-    reviewer = text("whom it is meant for; empty: anybody who did not answer it")
+    reviewer = text("the assigned reviewer; empty: any reviewer who did not annotate the image")
     backend = text("labelling back end of the review; empty: no review")
     backend_task = BACKEND_TASK
 
@@ -60,5 +60,5 @@ class ReviewedLabels(Table, name="reviewed_labels", version=2):
     annotations = ANNOTATIONS_ON_IMAGE.formerly("answers")
     decision = states("undisputed, or what became of the dispute", ReviewDecision)
     decided_by = text("pseudonym of the reviewer; empty: a rule, or not decided yet")
-    comment = text("what the reviewer wrote; or what keeps the image out")
-    decided_at = time("when")
+    comment = text("comment of the reviewer; or why the image is left out")
+    decided_at = time("time of the decision")

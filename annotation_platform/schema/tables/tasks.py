@@ -27,14 +27,14 @@ class LabelTasks(Table, name="label_tasks", version=2):
     assignee = text("the annotator it is assigned to; empty: any annotator")
     purpose = PURPOSE
     without_predictions = flag("whether it shows no pre-annotations").formerly("blind")
-    expertise = text("skill that the annotator must have; empty: none")
-    guideline = text("digest of classes and guidelines it was asked under", pattern=SHA256)
-    backend = text("where people answer it")
+    expertise = text("required skill of the annotator; empty: none")
+    guideline = text("digest of the classes and guidelines shown to annotators", pattern=SHA256)
+    backend = text("labelling back end")
     backend_task = BACKEND_TASK
 
 
 class RoundTasks(Table, name="round_tasks", version=2):
-    """How far each task of a round is."""
+    """The progress of each task of a round."""
 
     round_id = ROUND_ID
     task_id = TASK_ID.as_key()

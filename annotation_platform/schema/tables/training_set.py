@@ -1,4 +1,4 @@
-"""The labels of a dataset version and the rounds that they are from."""
+"""The labels of a dataset version, and their rounds."""
 
 from annotation_platform.schema.tables.shared import (
     ATTRIBUTES,
@@ -32,7 +32,7 @@ from annotation_platform.schema.tables.table import Column, Table, count, text
 
 
 class TrainingSet(Table, name="training_set", version=2):
-    """Every label of every finished round and every usable one that came with an image."""
+    """Every label of every finished round, and every usable imported label."""
 
     round_id = ROUND_ID
     image_id = IMAGE_ID
@@ -41,7 +41,7 @@ class TrainingSet(Table, name="training_set", version=2):
     width = count("pixels of the stored image", unit="pixels")
     height = count("pixels of the stored image", unit="pixels")
     extension = text("true file extension of the stored bytes, without the dot")
-    stored_md5 = text("MD5 of the stored bytes: the name DVC knows them by", pattern=MD5)
+    stored_md5 = text("MD5 of the stored bytes: DVC's name of the file", pattern=MD5)
     stored_bytes = count("size of the stored bytes", unit="bytes")
     label_id = LABEL_ID.as_key()
     shape = SHAPE
@@ -56,9 +56,9 @@ class TrainingSet(Table, name="training_set", version=2):
     track_id = TRACK_ID
     object_group_id = OBJECT_GROUP_ID
     class_id = Column("Int64", "id of the class", nullable=True, low=0)
-    origin = text("people, auto, or where the labels that came with the image are from")
-    support = count("annotators who saw this object; 0 if it came with the image")
-    annotations = count("counted answers on the image; 0 if its labels came with it").formerly(
+    origin = text("people, auto, or the source of imported labels")
+    support = count("annotators who labelled this object; 0 for imported labels")
+    annotations = count("counted annotations of the image; 0 for imported labels").formerly(
         "answers"
     )
     source = SOURCE
