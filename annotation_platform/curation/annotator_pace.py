@@ -17,7 +17,7 @@ from annotation_platform.schema.tables import AnnotatorPace, Frame
 
 _LEAST_ANNOTATIONS = 8
 """Least annotations on each side: with fewer only absurd differences are significant."""
-_FEATURES = {"answer": "seconds per annotation", "label": "seconds per label"}
+_FEATURES = {"annotation": "seconds per annotation", "label": "seconds per label"}
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def _paces(human_labels: pd.DataFrame) -> pd.DataFrame:
         {
             "annotator": annotations["annotator"],
             "pre_annotated": annotations["weights_sha256"] != "",
-            "answer": seconds,
+            "annotation": seconds,
             "label": seconds / (annotations["regions"] + 1),
         }
     )

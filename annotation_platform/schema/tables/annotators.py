@@ -35,7 +35,9 @@ class AnnotatorPace(Table, name="annotator_pace", version=2):
         "whether the annotations began from pre-annotations; the others have their own rows",
         key=True,
     ).formerly("proposals")
-    feature = text("seconds per annotation, or per label", one_of=["answer", "label"], key=True)
+    feature = text(
+        "seconds per annotation, or per label", one_of=["annotation", "label"], key=True
+    ).formerly(answer="annotation")
     effect = EFFECT
     p_value = P_VALUE
     drifted = DRIFTED

@@ -103,7 +103,7 @@ def test_a_row_that_breaks_the_declaration_is_refused_by_name(wrong, message):
 
 
 def test_a_number_out_of_range_is_named_with_its_row_in_the_table():
-    row = {"round_id": "round-0001", "feature": "answer", "annotator": "a", "detail": ""}
+    row = {"round_id": "round-0001", "feature": "annotation", "annotator": "a", "detail": ""}
     row |= {"drifted": True, "annotations": 1, "earlier_annotations": 1}
     rows = [{**row, "pre_annotated": True}, {**row, "pre_annotated": False, "p_value": 1.5}]
     with pytest.raises(TableError, match=r"p_value holds 1\.5 in row 1, .*above 1"):
