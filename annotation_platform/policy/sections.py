@@ -241,7 +241,7 @@ class AutoAcceptPolicy(PolicySection):
 
     At most ``alpha`` of the accepted labels is wrong or missed, and at most ``class_alpha`` of each
     class (0: no bound per class), except with probability ``delta``. A batch that differs from the
-    holdout sample at ``drift_level`` is refused. ``recheck_share`` of the accepted images is
+    calibration sample at ``drift_level`` is refused. ``recheck_share`` of the accepted images is
     annotated nevertheless, without predictions.
     """
 
