@@ -9,7 +9,7 @@ import pandas as pd
 
 from annotation_platform.pipeline import result
 from annotation_platform.reporting import previews
-from annotation_platform.storage.keys import raw_key
+from annotation_platform.schema.keys import raw_key
 from annotation_platform.storage.lake import Lake
 from resources.pages import PagesResource
 

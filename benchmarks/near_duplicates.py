@@ -105,14 +105,14 @@ def ours(hashes):
 def peers(python, hashes):
     """Return CPU seconds and pairs of imagededup."""
     with tempfile.TemporaryDirectory() as folder:
-        given, simulate_annotation = Path(folder, "hashes.json"), Path(folder, "pairs.json")
+        given, found = Path(folder, "hashes.json"), Path(folder, "pairs.json")
         given.write_text(
             json.dumps({str(n): f"{int(value):016x}" for n, value in enumerate(hashes)})
         )
         script = Path(folder, "peer.py")
         script.write_text(PEER)
-        subprocess.run([python, script, given, str(BITS), simulate_annotation], check=True)
-        found = json.loads(simulate_annotation.read_text())
+        subprocess.run([python, script, given, str(BITS), found], check=True)
+        found = json.loads(found.read_text())
     return found["seconds"], {(*sorted((int(a), int(b))), d) for a, b, d in found["pairs"]}
 
 
@@ -163,7 +163,7 @@ def main():
     options.add_argument("--hashes", type=int, default=30_000)
     options.add_argument("--peer-python", help="python of an environment with imagededup 0.3.3")
     options.add_argument("--kind", choices=["random", "skewed", "both"], default="both")
-    options.add_argument("--likenesses", type=int, default=0, help="search these instead")
+    options.add_argument("--signatures", type=int, default=0, help="search these instead")
     options.add_argument("--seed", type=int, default=0)
     chosen = options.parse_args()
     if chosen.signatures:

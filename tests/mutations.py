@@ -236,16 +236,16 @@ DEFECTS = [
     Defect(
         "An image on the exclude list is selected.",
         "annotation_platform/selection/batch.py",
-        "board = Board(candidates, np.array(out, dtype=np.int64))",
-        "board = Board(candidates, np.array([], dtype=np.int64))",
-        ("tests/core/selection/test_pins.py",),
+        "state = SelectionState(candidates, np.array(out, dtype=np.int64))",
+        "state = SelectionState(candidates, np.array([], dtype=np.int64))",
+        ("tests/core/selection/test_overrides.py",),
     ),
     Defect(
         "Images on the include list come on top of the budget.",
         "annotation_platform/selection/batch.py",
-        "left = len(population) if whole else max(0, policy.budget - len(board.picks))",
+        "left = len(population) if whole else max(0, policy.budget - len(state.picks))",
         "left = len(population) if whole else policy.budget",
-        ("tests/core/selection/test_batch.py", "tests/core/selection/test_pins.py"),
+        ("tests/core/selection/test_batch.py", "tests/core/selection/test_overrides.py"),
     ),
     # Models
     Defect(

@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 
 import pandas as pd
 
+from annotation_platform.audit_log.recording import record_policy
 from annotation_platform.consensus.lead import leads
 from annotation_platform.errors import NotReadyError
-from annotation_platform.governance.audit_log.recording import record_decisions, record_policy
 from annotation_platform.images.accepted import accepted_images
 from annotation_platform.labeling.annotation_tables import (
     annotations_table,
@@ -32,7 +32,7 @@ from annotation_platform.labeling.round_annotations import (
     counting_rules,
     current_annotations,
 )
-from annotation_platform.labeling.round_decisions import RoundRecord, State
+from annotation_platform.labeling.round_decisions import RoundRecord, State, record_decisions
 from annotation_platform.labeling.snapshots import annotation_inputs, as_of
 from annotation_platform.policy import LabelingPolicy, Policy
 from annotation_platform.schema.tables import (
@@ -45,6 +45,7 @@ from annotation_platform.schema.tables import (
 )
 from annotation_platform.schema.tables.shared import AnnotationState, Purpose
 from annotation_platform.storage.lake import Lake
+from annotation_platform.storage.pseudonyms import pseudonym_of
 from annotation_platform.storage.table_files import table_digest
 
 
@@ -227,7 +228,7 @@ def annotations_as_of(
     if state == "open":
         require_complete(round_id, count)
     authors = {annotation.revision.submission.author for annotation in count.annotations}
-    pseudonyms = {author: AnnotationsLedger(lake.store).pseudonym(author) for author in authors}
+    pseudonyms = {author: pseudonym_of(lake.store, author) for author in authors}
     labels = HumanLabels.empty()
     if state != "cancelled" and not tasks.empty:
         ontology = read_guideline(lake.store, str(tasks[LabelTasks.guideline].iloc[0]))
@@ -259,10 +260,7 @@ def seen_annotations(
     fetch_annotations(round_id, labeling, lake, now=now)
     count = ledger_count(round_id, tasks, lake)
     authors = {annotation.revision.submission.author for annotation in count.annotations}
-    shown = {
-        author: author if names else AnnotationsLedger(lake.store).pseudonym(author)
-        for author in authors
-    }
+    shown = {author: author if names else pseudonym_of(lake.store, author) for author in authors}
     return annotations_table(round_id, count, tasks, shown)
 
 

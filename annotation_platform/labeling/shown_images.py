@@ -18,8 +18,8 @@ from annotation_platform.images.masking import MaskRegion, MaskStyle, masked_ima
 from annotation_platform.images.parallel import map_each
 from annotation_platform.policy import MaskingPolicy
 from annotation_platform.schema.geometry import BOX_COLUMNS, as_boxes
+from annotation_platform.schema.keys import image_key, shown_key
 from annotation_platform.schema.tables import CleanedImages, ModelPredictions, PredictedImages
-from annotation_platform.storage.keys import image_key, shown_key
 from annotation_platform.storage.lake import Lake
 from annotation_platform.storage.objects import ObjectStore
 

@@ -6,10 +6,9 @@ from typing import Any
 
 import pandas as pd
 
+from annotation_platform.audit_log.recording import record_policy, record_release
 from annotation_platform.curation.auto_accept import AUTO
 from annotation_platform.errors import NotReadyError
-from annotation_platform.governance.audit_log.recording import record_policy, record_release
-from annotation_platform.governance.erasure.record import refuse_meanwhile
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.result import Figure, Markdown, OwnPage, Result, TableRows
 from annotation_platform.provenance.rebuilding.inputs import keep_inputs
@@ -24,6 +23,7 @@ from annotation_platform.schema.tables import (
     TrainingSet,
 )
 from annotation_platform.schema.tables.shared import Split
+from annotation_platform.storage.erasures import refuse_meanwhile
 from annotation_platform.versioning.manifest import LabelError
 from annotation_platform.versioning.publisher import Published, VersionInputs, publish_version
 from annotation_platform.versioning.store import VersionStore, image_source
@@ -106,7 +106,7 @@ def _figures(
         "uploaded_files": published.uploaded_files,
         "version": published.version,
         "tag": published.tag,
-        "get_it": Markdown(
+        "checkout": Markdown(
             f"```\ngit clone {versions.shown} dataset && cd dataset\n"
             f"git checkout {published.tag} && dvc pull\n```"
         ),

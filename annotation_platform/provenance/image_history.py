@@ -38,6 +38,7 @@ from annotation_platform.schema.tables import (
     ReviewTasks,
 )
 from annotation_platform.storage.lake import Lake
+from annotation_platform.storage.pseudonyms import pseudonym_of
 from annotation_platform.versioning.contents import VersionedImage
 
 _POLICY = "policy"
@@ -123,7 +124,7 @@ def _assignments(task: ImageTask, lake: Lake) -> Iterator[ImageEvent]:
         known = " as a gold task" if batch.assignments[0].purpose == "gold" else ""
         assignees = [
             f"{one.assignment} for "
-            + (_pseudonym(one.assignee, lake) if one.assignee else "any annotator")
+            + (pseudonym_of(lake.store, one.assignee) if one.assignee else "any annotator")
             for one in batch.assignments
         ]
         detail = f"Assigned{known}: assignment {', '.join(assignees)}."
@@ -136,7 +137,7 @@ def _annotation_events(task: ImageTask, lake: Lake) -> Iterator[ImageEvent]:
         status = f"not counted, {annotation.state}: {annotation.detail}"
         if annotation.state == "counted":
             status = "not counted: the round is cancelled" if is_cancelled else "counted"
-        by = _pseudonym(states[0].submission.author, lake)
+        by = pseudonym_of(lake.store, states[0].submission.author)
         for number, revision in enumerate(states, start=1):
             submission = revision.submission
             of = f", revision {number} of {len(states)}" if len(states) > 1 else ""
@@ -152,7 +153,7 @@ def _endings(task: ImageTask, lake: Lake) -> Iterator[ImageEvent]:
     """Yield the effects of decisions about the round on an image."""
     is_out = False
     for decision in task.decisions:
-        by = decision.by if decision.by == _POLICY else _pseudonym(decision.by, lake)
+        by = decision.by if decision.by == _POLICY else pseudonym_of(lake.store, decision.by)
         if decision.action == "reopened":
             if is_out:
                 detail = f"The round was re-opened: {decision.reason}."
@@ -224,7 +225,9 @@ def _reviews(round_id: str, image_id: str, lake: Lake) -> Iterator[ImageEvent]:
     for batch in task.batches:
         assignee = batch.assignments[0].assignee
         reviewer = (
-            _pseudonym(assignee, lake) if assignee else "any reviewer who did not annotate it"
+            pseudonym_of(lake.store, assignee)
+            if assignee
+            else "any reviewer who did not annotate it"
         )
         yield ImageEvent("in review", batch.asked_at, round_id, "", f"Assigned to {reviewer}{why}.")
     authors = {
@@ -233,7 +236,7 @@ def _reviews(round_id: str, image_id: str, lake: Lake) -> Iterator[ImageEvent]:
         if revision.submission.image_id == image_id
     }
     for states, annotation in task.annotations(task.count_reviews(authors)):
-        by = _pseudonym(states[0].submission.author, lake)
+        by = pseudonym_of(lake.store, states[0].submission.author)
         yield from _review_events(round_id, image_id, states, annotation, by, lake)
     reviewed = _rows(lake, ReviewedLabels, round_id, image_id)
     if len(reviewed) and reviewed[ReviewedLabels.decision].iloc[0] == "undisputed":
@@ -296,10 +299,6 @@ def _decided(review: Review) -> str:
     comment = " ".join(review.comment.split())
     decision = review.decision.capitalize()
     return f"{decision}: {comment}" if comment else f"{decision}."
-
-
-def _pseudonym(name: str, lake: Lake) -> str:
-    return AnnotationsLedger(lake.store).pseudonym(name)
 
 
 def _rows(

@@ -22,10 +22,10 @@ from annotation_platform.labeling.backends.protocol import Replica
 from annotation_platform.labeling.backends.registry import labeling_of
 from annotation_platform.labeling.shown_images import ShownImages
 from annotation_platform.policy import MaskingPolicy, Policy
+from annotation_platform.schema.keys import image_key
 from annotation_platform.servers.child import usable_port
 from annotation_platform.servers.up import serve
 from annotation_platform.settings import Settings
-from annotation_platform.storage.keys import image_key
 from tests.core.labeling.outside import ONTOLOGY, ROUND, image_id
 from tests.core.labeling.test_shown_images import MASKED, box, fill_lake, image_file, knows, look
 
@@ -137,7 +137,7 @@ def test_a_server_that_reaches_the_originals_gets_nothing_to_show(label_studio, 
     client = LabelStudioClient(
         label_studio.url,
         label_studio.administrator.token,
-        image_files=image_source(str(lake)),
+        images=image_source(str(lake)),
         shown=shown_source(str(lake), str(lake / "shown")),
     )
     masked = copies({image_id(0): f"shown/images/{image_id(0)}-0123456789ab.png"})

@@ -16,6 +16,7 @@ from annotation_platform.labeling.backends.vendor.backend import VendorLabeling
 from annotation_platform.labeling.backends.vendor.package import write_package
 from annotation_platform.labeling.shown_images import ShownImages
 from annotation_platform.policy import MaskingPolicy
+from annotation_platform.schema.keys import image_key
 from annotation_platform.schema.tables import (
     TABLES,
     CleanedImages,
@@ -23,7 +24,6 @@ from annotation_platform.schema.tables import (
     PredictedImages,
     table_named,
 )
-from annotation_platform.storage.keys import image_key
 from tests.core.labeling.outside import ONTOLOGY, ROUND, image_id, make_copies
 
 WIDTH, HEIGHT = 320, 240

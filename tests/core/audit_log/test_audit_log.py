@@ -13,24 +13,24 @@ from pathlib import Path
 import pytest
 
 from annotation_platform.actor import system_user
-from annotation_platform.errors import DataError
-from annotation_platform.governance.audit_log import recording
-from annotation_platform.governance.audit_log.events import ACTIONS, Event, EventLog
-from annotation_platform.governance.audit_log.reading import (
+from annotation_platform.audit_log import recording
+from annotation_platform.audit_log.events import ACTIONS, Event, EventLog
+from annotation_platform.audit_log.reading import (
     LogFilter,
     read_events,
     read_reads,
 )
-from annotation_platform.governance.audit_log.verify import verify_logs
+from annotation_platform.audit_log.verify import verify_logs
+from annotation_platform.errors import DataError
 from annotation_platform.ingestion.lake import LakeUsage, open_lake
-from annotation_platform.labeling.ledger import AnnotationsLedger
-from annotation_platform.labeling.reviews import Decided
-from annotation_platform.labeling.round_decisions import RoundRecord
+from annotation_platform.labeling.review_decisions import Decided, record_reviews
+from annotation_platform.labeling.round_decisions import RoundRecord, record_decisions
 from annotation_platform.policy import parse_policy
 from annotation_platform.schema.annotations import Review
 from annotation_platform.storage.audited import AccessLog, AccessLoggedStore
 from annotation_platform.storage.chain import ChainLink, digest_of, make_line
 from annotation_platform.storage.objects import LocalObjectStore
+from annotation_platform.storage.pseudonyms import pseudonym_of
 from annotation_platform.storage.s3 import s3_client
 
 PROJECT_ROOT = Path(__file__).parents[3]
@@ -41,7 +41,7 @@ APPEND = """
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from annotation_platform.governance.audit_log.events import Event, EventLog
+from annotation_platform.audit_log.events import Event, EventLog
 from annotation_platform.storage.audited import AccessLoggedStore, AccessLog
 from annotation_platform.storage.objects import LocalObjectStore
 from annotation_platform.storage.s3 import s3_client
@@ -439,12 +439,12 @@ def test_reviews_decisions_and_releases_are_recorded_once_each(home):
     second = ("b" * 64, "accepted", "")
     changed = ("a" * 64, "fixed", "brighter")
     for reviews in ([first], [first], [first, second], [changed, second]):
-        recording.record_reviews(ONE, decided(*reviews), home.lake, now=NOON)
-        recording.record_decisions(ONE, home.lake, now=NOON)
+        record_reviews(ONE, decided(*reviews), home.lake, now=NOON)
+        record_decisions(ONE, home.lake, now=NOON)
         recording.record_release(ONE, row, home.lake, now=NOON)
         row["new_version"] = False
     record.write("reopened", reason="they came back", by="ada", now=NOON, entries=1)
-    recording.record_decisions(ONE, home.lake, now=NOON)
+    record_decisions(ONE, home.lake, now=NOON)
     reviews = [(each["author"], each["subject"][0], each["reason"], each["facts"]["decision"])
                for each in home.events(action="review")]  # fmt: skip
     assert reviews == [
@@ -472,11 +472,7 @@ def test_people_and_erased_images_appear_under_pseudonyms(home):
     facts = {"images": 1}
     recording.record_erasure("3fa9c1", home.lake, reason="asked for it", facts=facts, now=NOON)
     skill, person, stage, erasure = home.events()[4:]
-    assert (
-        skill["subject"]
-        == person["subject"]
-        == AnnotationsLedger(home.lake.store).pseudonym(address)
-    )
+    assert skill["subject"] == person["subject"] == pseudonym_of(home.lake.store, address)
     assert (skill["facts"]["skill"], skill["facts"]["granted"]) == ("reviewer", True)
     assert (stage["reason"], stage["facts"]["stage"]) == ("labels wrong", "deprecated")
     assert (erasure["subject"], erasure["reason"]) == ("3fa9c1", "asked for it")
