@@ -120,10 +120,8 @@ def pre_annotation_decisions(
     offered = offered.assign(prediction=np.arange(len(offered)))
     annotations = votes[
         [
-            HumanLabels.annotator,
-            HumanLabels.image_id,
-            HumanLabels.annotation_id,
-            HumanLabels.without_predictions,
+            *(HumanLabels.annotator, HumanLabels.image_id),
+            *(HumanLabels.annotation_id, HumanLabels.without_predictions),
         ]
     ].drop_duplicates("annotation_id")
     decisions = annotations.merge(offered, on="image_id")
@@ -131,11 +129,8 @@ def pre_annotation_decisions(
     # Each label of an annotation, paired with each prediction of the same class and image.
     labels = votes[
         [
-            HumanLabels.image_id,
-            HumanLabels.annotation_id,
-            HumanLabels.shape,
-            HumanLabels.class_name,
-            *BOX_COLUMNS,
+            *(HumanLabels.image_id, HumanLabels.annotation_id),
+            *(HumanLabels.shape, HumanLabels.class_name, *BOX_COLUMNS),
         ]
     ]
     pairs = labels.merge(offered, on=["image_id", "class_name"], suffixes=("", "_offered"))
@@ -147,9 +142,8 @@ def pre_annotation_decisions(
     agreeing = pairs[(near & pairs["shape"].isin(REGIONS)) | chosen]
     key = ["annotation_id", "prediction"]
     agreed = pd.MultiIndex.from_frame(decisions[key]).isin(pd.MultiIndex.from_frame(agreeing[key]))
-    decisions = decisions.assign(
-        shown=~decisions["without_predictions"].astype(bool), agreed=agreed
-    )
+    shown = ~decisions["without_predictions"].astype(bool)
+    decisions = decisions.assign(shown=shown, agreed=agreed)
     return decisions[_COLUMNS].reset_index(drop=True)
 
 

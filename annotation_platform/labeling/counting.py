@@ -147,10 +147,8 @@ def count_annotations(
     expertise: dict[AssignmentKey, str] = {}
     columns = tasks[
         [
-            LabelTasks.task_id,
-            LabelTasks.assignment,
-            LabelTasks.fills_assignment,
-            LabelTasks.expertise,
+            *(LabelTasks.task_id, LabelTasks.assignment),
+            *(LabelTasks.fills_assignment, LabelTasks.expertise),
         ]
     ]
     for task_id, number, fills_assignment, skill in columns.itertuples(index=False):

@@ -123,14 +123,8 @@ def _classification_figures(evaluated: EvaluatedRound) -> dict[str, Figure]:
     if not row["classified_images"]:
         return {}
     shown = [
-        "class_name",
-        "labelled",
-        "predicted",
-        "correct",
-        "accuracy",
-        "f1",
-        "f1_low",
-        "f1_high",
+        *("class_name", "labelled", "predicted", "correct", "accuracy"),
+        *("f1", "f1_low", "f1_high"),
     ]
     numbers = ["accuracy", "accuracy_low", "accuracy_high", "promoted_accuracy"]
     return {
