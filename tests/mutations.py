@@ -135,10 +135,10 @@ DEFECTS = [
     ),
     Defect(
         "Reconciliation accepts an arrival with two outcomes.",
-        "annotation_platform/reporting/reconciliation.py",
+        "annotation_platform/curation/gates.py",
         "if rows[key, stamp] != 1",
         "if rows[key, stamp] < 1",
-        ("tests/core/reporting/test_reconciliation.py",),
+        ("tests/core/curation/test_reconciliation.py",),
     ),
     Defect(
         "A round takes files that are still being written: the settle time is ignored.",

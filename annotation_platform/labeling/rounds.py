@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import pandas as pd
 
 from annotation_platform.audit_log.recording import record_policy
-from annotation_platform.consensus.lead import leads
+from annotation_platform.consensus.vote_margin import vote_margins
 from annotation_platform.errors import NotReadyError
 from annotation_platform.images.accepted import accepted_images
 from annotation_platform.labeling.annotation_tables import (
@@ -41,7 +41,6 @@ from annotation_platform.schema.tables import (
     HumanLabels,
     LabelTasks,
     RoundTasks,
-    table_named,
 )
 from annotation_platform.schema.tables.shared import AnnotationState, Purpose
 from annotation_platform.storage.lake import Lake
@@ -206,8 +205,9 @@ def collected_annotations(
     inputs = annotation_inputs(round_id, lake, policy.consensus)
     disregarded = policy.consensus.disregarded
     annotations = annotations_as_of(round_id, as_of(lake, inputs), disregarded=disregarded)
-    for name, table in (("human_labels", annotations.labels), ("round_tasks", annotations.tasks)):
-        lake.tables.lineage.write(name, round_id, table_digest(table_named(name), table), inputs)
+    made = ((HumanLabels, annotations.labels), (RoundTasks, annotations.tasks))
+    for table, frame in made:
+        lake.tables.lineage.write(table.table_name, round_id, table_digest(table, frame), inputs)
     return annotations
 
 
@@ -306,8 +306,8 @@ def _more_annotations(
     labels = labels[labels[HumanLabels.purpose] == Purpose.LABEL]
     assignments = Counter(task_id for task_id, _ in count.assignments)
     short = {
-        task_id: min(policy.vote_margin - lead, policy.maximum_annotations - assignments[task_id])
-        for task_id, lead in leads(labels).items()
+        task_id: min(policy.vote_margin - margin, policy.maximum_annotations - assignments[task_id])
+        for task_id, margin in vote_margins(labels).items()
     }
     return {task_id: annotations for task_id, annotations in short.items() if annotations > 0}
 
