@@ -31,7 +31,7 @@ RECORDS = {
     *("made", "made_of", "sha256", "training_set", "cancelled", "iou_threshold", "ontology"),
     *("splits", "digest", "submission"),  # lineage and the ledger, as JSON
     *("ap", "ap50"),  # figures of COCO
-    *("count", "right"),  # entries of a journal, and results of qualification
+    *("count", "right", "return"),  # journals, qualification, and annotations of functions
     *("box", "image", "round", "waits_for", "how", "duplicate", "names", "msg"),
     *("classes", "counts", "small", "train"),  # figures of cards and pages
     *("consensus_f1", "minutes_without"),  # the demonstration's
