@@ -109,8 +109,8 @@ def test_images_to_relabel_are_ordered_by_findings_with_reasons():
     truth = dataset(CAT, [B, "dog", 0, 0, 10, 10])
     found = findings(truth, [B, "cat", 100, 100, 120, 120, 0.9])
     assert images_to_relabel(found) == {
-        B: "the model disagrees: 1 miss, 1 background",
-        A: "the model disagrees: 1 miss",
+        B: "the model disagrees: 1 missed, 1 background",
+        A: "the model disagrees: 1 missed",
     }
     assert list(images_to_relabel(found, most=1)) == [B]
     assert list(images_to_relabel(found, kinds=["background"])) == [B]
