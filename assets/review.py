@@ -7,7 +7,7 @@ import pandas as pd
 
 from annotation_platform.ingestion.lake import LandingLake
 from annotation_platform.labeling.backends.protocol import LabelingBackend, Submission
-from annotation_platform.labeling.reviews import submitted_reviews
+from annotation_platform.labeling.reviews import review_round
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.release_due import held_back, release_due
@@ -72,7 +72,7 @@ def reviewed_labels(
     is_merge = context.run.job_name == merge_round.name
     reason = "release.gate is manual" if is_merge and policy.release.gate == "manual" else ""
     if not reason:
-        submitted = submitted_reviews(round_.round_id, labeling)
+        submitted = labeling.collect(review_round(round_.round_id))
         reason = _merge_ends(context, round_, review_tasks, submitted) if is_merge else ""
     if reason:
         context.log.info(f"{round_.round_id} is merged, and not released by this run: {reason}.")

@@ -163,7 +163,7 @@ def main():
     options.add_argument("--hashes", type=int, default=30_000)
     options.add_argument("--peer-python", help="python of an environment with imagededup 0.3.3")
     options.add_argument("--kind", choices=["random", "skewed", "both"], default="both")
-    options.add_argument("--likenesses", type=int, default=0, help="search these instead")
+    options.add_argument("--signatures", type=int, default=0, help="search these instead")
     options.add_argument("--seed", type=int, default=0)
     chosen = options.parse_args()
     if chosen.signatures:

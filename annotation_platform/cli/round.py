@@ -47,7 +47,7 @@ def round_start(
     """Start a round: clean its images, predict, select, and publish tasks (job start_round)."""
     from annotation_platform.ingestion.events import LandingEvents
     from annotation_platform.ingestion.lake import lake_of
-    from annotation_platform.ingestion.starting import round_to_start
+    from annotation_platform.ingestion.watch import round_to_start
     from annotation_platform.policy import read_policy
     from annotation_platform.settings import read_settings
 
@@ -200,7 +200,7 @@ def _decide(
     round_id: str, action: Literal["cancelled", "reopened"], reason: str, as_json: bool
 ) -> None:
     from annotation_platform.ingestion.lake import lake_of
-    from annotation_platform.labeling.decisions import decide_round
+    from annotation_platform.labeling.rounds import decide_round
     from annotation_platform.settings import read_settings
 
     lake = lake_of(read_settings())
