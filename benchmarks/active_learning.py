@@ -41,11 +41,11 @@ from annotation_platform.images.embedding import ImageEmbedder
 from annotation_platform.models.detection.calibration import fit_calibration
 from annotation_platform.models.detection.detector import NetworkDetector, predict_files
 from annotation_platform.models.detection.training import train_detector
-from annotation_platform.models.detection.weight_files import build_from, read_weights
 from annotation_platform.models.embedder import ModelEmbedder
 from annotation_platform.models.evaluation.evaluation import evaluate
 from annotation_platform.models.fitting import TrainingOptions
 from annotation_platform.models.network_inputs import TrainingExample
+from annotation_platform.models.weight_files import DETECTOR_FILES
 from annotation_platform.policy import SelectionPolicy, TrainingPolicy
 from annotation_platform.schema.dataset import IMAGE_COLUMNS, LABEL_COLUMNS, Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS, as_boxes
@@ -300,8 +300,8 @@ class First:
 
 def _tell_embedders(world, learner, asked, wanted):
     """Print how many rare objects the most unlike images hold."""
-    file = read_weights(learner.first.read_bytes(), where="first")
-    network = build_from(file, where="first")
+    file = DETECTOR_FILES.read(learner.first.read_bytes(), where="first")
+    network = DETECTOR_FILES.network(file, where="first")
     model = ModelEmbedder(network, name="first", image_width=file.image_width)
     decoded = [decode(world.paths[one].read_bytes()) for one in world.pool]
     known = np.isin(world.pool, asked)

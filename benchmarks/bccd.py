@@ -31,9 +31,8 @@ from annotation_platform.models.detection.detector import (
     detect_files,
     predict_files,
 )
-from annotation_platform.models.detection.learning import examples_of
 from annotation_platform.models.detection.profiles import ProfiledDetector
-from annotation_platform.models.detection.training import train_detector
+from annotation_platform.models.detection.training import examples_of, train_detector
 from annotation_platform.models.evaluation.evaluation import evaluate
 from annotation_platform.policy import ProfilePolicy, TrainingPolicy
 from annotation_platform.schema.dataset import Dataset

@@ -28,9 +28,8 @@ from annotation_platform.demo.harbour import draw_scene
 from annotation_platform.demo.scenes import ONTOLOGY
 from annotation_platform.models.detection.calibration import mark_right
 from annotation_platform.models.detection.detector import NetworkDetector, detect_files
-from annotation_platform.models.detection.learning import examples_of
 from annotation_platform.models.detection.profiles import ProfiledDetector
-from annotation_platform.models.detection.training import train_detector
+from annotation_platform.models.detection.training import examples_of, train_detector
 from annotation_platform.policy import ProfilePolicy, TrainingPolicy
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import as_boxes, box_areas

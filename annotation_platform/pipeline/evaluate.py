@@ -10,6 +10,7 @@ from annotation_platform.images.accepted import accepted_images
 from annotation_platform.models.error_analysis import ErrorAnalysis, analyze_errors
 from annotation_platform.models.evaluation.agreement import agreement_drop, model_agreement
 from annotation_platform.models.evaluation.learning_curves import learning_history, rank_by_gain
+from annotation_platform.models.kinds import TrainingInputs
 from annotation_platform.models.loop import EvaluatedRound, evaluate_round
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.pipeline.context import RoundContext
@@ -63,10 +64,13 @@ def evaluate(
     evaluated = evaluate_round(
         context.round_id,
         trained_model,
-        training_set,
+        TrainingInputs(
+            training_set,
+            dataset_tag=str(trained_model[TrainedModels.dataset_tag].iloc[0]),
+            image_path=context.lake.image_path,
+            policy=context.policy,
+        ),
         registry=models,
-        image_path=context.lake.image_path,
-        ontology=context.policy.ontology,
     )
     analysis = analyze_errors(
         context.round_id,
@@ -83,7 +87,7 @@ def evaluate(
         model_slices=analysis.slices,
         model_findings=analysis.findings,
         missed_by_model=analysis.missed,
-        choice_figures=evaluated.classifier.figures,
+        choice_figures=evaluated.choice_figures,
         model_agreement=agreement,
         figures={
             **_model_figures(evaluated),
@@ -125,7 +129,7 @@ def _choice_figures(evaluated: EvaluatedRound) -> dict[str, Figure]:
         **{name: float(row[name]) for name in numbers},
         "classifier_promoted": bool(row["classifier_promoted"]),
         "classifier_reason": Markdown(str(row["classifier_reason"])),
-        "choices": TableRows(evaluated.classifier.figures, shown),
+        "choices": TableRows(evaluated.choice_figures, shown),
     }
 
 
