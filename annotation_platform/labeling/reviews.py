@@ -40,6 +40,7 @@ from annotation_platform.schema.tables import (
     ReviewTasks,
     records,
 )
+from annotation_platform.schema.tables.shared import NO_EXTRAS
 from annotation_platform.storage.lake import Lake
 from annotation_platform.storage.table_files import table_digest
 
@@ -338,7 +339,7 @@ def _reviewed(
         final = review.labels or [NOTHING]
         names = [f"{image}:{number:04d}" for number in range(len(final))]
         rows = [
-            {**rows[0], "label_id": name, **vars(label), "support": 1}
+            {**rows[0], "label_id": name, **vars(label), **NO_EXTRAS, "support": 1}
             for name, label in zip(names, final, strict=True)
         ]
     return [{**row, **about} for row in rows]

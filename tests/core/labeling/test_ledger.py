@@ -37,6 +37,7 @@ def asked(assignments=3, *, expertise="", image=IMAGE, purpose="label"):
     return pd.DataFrame(
         {
             "task_id": f"{ROUND}/labels/{image}",
+            "step": "labels",
             "image_id": image,
             "place": range(1, assignments + 1),
             "stands_for": range(1, assignments + 1),
