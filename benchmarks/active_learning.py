@@ -64,11 +64,11 @@ DATA = Path(
     os.environ.get("ANNOTATION_TEST_DATA", Path(__file__).parents[1].parent / "shared" / "data")
 )
 STRATEGIES = {
-    "random": SelectionPolicy(strategy="random", audit_share=0.0),
-    "entropy": SelectionPolicy(strategy="entropy", audit_share=0.0),
-    "uncertainty": SelectionPolicy(strategy="uncertainty", audit_share=0.0),
-    "diversity": SelectionPolicy(strategy="diversity", audit_share=0.0),
-    "balance": SelectionPolicy(strategy="balance", audit_share=0.0),
+    "random": SelectionPolicy(strategy="random", calibration_share=0.0),
+    "entropy": SelectionPolicy(strategy="entropy", calibration_share=0.0),
+    "uncertainty": SelectionPolicy(strategy="uncertainty", calibration_share=0.0),
+    "diversity": SelectionPolicy(strategy="diversity", calibration_share=0.0),
+    "balance": SelectionPolicy(strategy="balance", calibration_share=0.0),
     # As the platform has it, a tenth by lot included.
     "combined": SelectionPolicy(),
 }

@@ -45,8 +45,8 @@ from annotation_platform.images.quality import measure
 from annotation_platform.images.reduced import reduced
 from annotation_platform.images.signature import signature
 from annotation_platform.policy import CleaningPolicy
+from annotation_platform.schema.keys import raw_key
 from annotation_platform.schema.tables import CleanedImages, RawImages
-from annotation_platform.storage.keys import raw_key
 from annotation_platform.storage.objects import LocalObjectStore
 
 DATA = Path(

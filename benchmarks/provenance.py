@@ -35,6 +35,7 @@ from annotation_platform.pipeline.build_training_set import build_training_set
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.publish import publish
 from annotation_platform.policy import Policy
+from annotation_platform.schema.keys import image_key
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.rounds import Arrival
 from annotation_platform.schema.tables import (
@@ -50,7 +51,6 @@ from annotation_platform.schema.tables import (
     table_named,
 )
 from annotation_platform.settings import Settings, settings_environment
-from annotation_platform.storage.keys import image_key
 from annotation_platform.storage.lineage import JournalEntries, TableInputs, input_key
 from annotation_platform.storage.table_files import table_digest
 from annotation_platform.versioning.registry import make_registry

@@ -148,7 +148,7 @@ def look(detector, paths, policy):
 def compare(train, test, asked):
     """Train both, look in three ways, and print the tables."""
     tiles = ProfilePolicy(
-        tile_side=asked.tile_side, tile_overlap=asked.overlap, most_passes=asked.most_passes
+        tile_side=asked.tile_side, tile_overlap=asked.overlap, maximum_passes=asked.maximum_passes
     )
     whole = learn(*train, asked, 0)
     tiled = learn(*train, asked, asked.tile_side)

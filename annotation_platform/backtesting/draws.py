@@ -77,11 +77,11 @@ class Draws:
         turn[order] = np.arange(len(order)) - self._start[self.task[order]]
         short = self._first > self.have
         count = np.minimum(self._first, self.have)
-        open_ = np.arange(len(self.tasks)) if self._policy.stop_at_lead else np.zeros(0, np.intp)
+        open_ = np.arange(len(self.tasks)) if self._policy.vote_margin else np.zeros(0, np.intp)
         while len(open_):
             lead = self._lead(open_, turn < count[self.task])
             more = np.minimum(
-                self._policy.stop_at_lead - lead, self._policy.most_annotations - count[open_]
+                self._policy.vote_margin - lead, self._policy.maximum_annotations - count[open_]
             )
             open_, more = open_[more > 0], more[more > 0]
             requested = count[open_] + more

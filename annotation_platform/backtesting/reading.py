@@ -16,7 +16,7 @@ from annotation_platform.labeling.guidelines import guideline_of
 from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.labeling.round_decisions import cancelled_rounds
-from annotation_platform.labeling.tasks import shown_predictions
+from annotation_platform.models.shown_predictions import shown_predictions
 from annotation_platform.policy import Policy
 from annotation_platform.schema.tables import ConsensusLabels, HumanLabels, ModelPredictions
 from annotation_platform.storage.lake import Lake

@@ -31,9 +31,8 @@ from annotation_platform.images.accepted import accepted_images
 from annotation_platform.ingestion.lake import LandingLake, lake_of
 from annotation_platform.labeling.backends.label_studio.people import add_person
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling
-from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.labeling.skills import REVIEWER, Skills
-from annotation_platform.labeling.tasks import shown_predictions
+from annotation_platform.models.shown_predictions import shown_predictions
 from annotation_platform.policy import (
     LabelingPolicy,
     Policy,
@@ -59,6 +58,7 @@ from annotation_platform.servers.front_page import front_page
 from annotation_platform.servers.home import locked_home
 from annotation_platform.servers.label_studio import LabelStudioServer
 from annotation_platform.settings import PROJECT_ROOT, Settings
+from annotation_platform.storage.pseudonyms import pseudonym_of
 from annotation_platform.versioning.registry import make_registry
 
 _MARK = "demo.json"
@@ -319,10 +319,7 @@ class _BatchRun:
         policy = _policy(material, options)
         saving = measure_saving(
             tables.read(HumanLabels, round_id),
-            {
-                AnnotationsLedger(self.lake.store).pseudonym(person.name): person
-                for person in people
-            },
+            {pseudonym_of(self.lake.store, person.name): person for person in people},
             material.truth,
             images=accepted_images(self.lake.tables),
             quality=tables.read(AnnotatorQuality, round_id),

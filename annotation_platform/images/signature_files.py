@@ -16,8 +16,8 @@ from annotation_platform.images.signature import (
     set_signature,
     signature,
 )
+from annotation_platform.schema.keys import image_key
 from annotation_platform.schema.tables import CleanedImages, Frame
-from annotation_platform.storage.keys import image_key
 from annotation_platform.storage.objects import ObjectStore
 
 _AT_ONCE = 1 << 8

@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 
 import pandas as pd
 
+from annotation_platform.audit_log.recording import record_policy
 from annotation_platform.consensus.lead import leads
 from annotation_platform.errors import NotReadyError
-from annotation_platform.governance.audit_log.recording import record_decisions, record_policy
 from annotation_platform.images.accepted import accepted_images
 from annotation_platform.labeling.annotation_tables import (
     annotations_table,
@@ -22,7 +22,12 @@ from annotation_platform.labeling.counting import Count, lost_message, require_c
 from annotation_platform.labeling.guidelines import read_guideline
 from annotation_platform.labeling.ledger import AnnotationsLedger, as_revision
 from annotation_platform.labeling.round_annotations import ledger_count
-from annotation_platform.labeling.round_decisions import Action, RoundRecord, State
+from annotation_platform.labeling.round_decisions import (
+    Action,
+    RoundRecord,
+    State,
+    record_decisions,
+)
 from annotation_platform.labeling.snapshots import annotation_inputs, as_of
 from annotation_platform.policy import LabelingPolicy, Policy
 from annotation_platform.schema.tables import (
@@ -35,6 +40,7 @@ from annotation_platform.schema.tables import (
 )
 from annotation_platform.schema.tables.shared import AnnotationState, Purpose
 from annotation_platform.storage.lake import Lake
+from annotation_platform.storage.pseudonyms import pseudonym_of
 from annotation_platform.storage.table_files import table_digest
 
 
@@ -145,7 +151,7 @@ def progress_of(
     asked_at = AssignmentPlan(lake.store, round_id).read().asked_at
     close = "" if count.complete and not more else _why_close(count, asked_at, policy, now)
     lost = [] if count.complete else _lost(round_id, count, labeling)
-    return RoundProgress(count, "open", more, close, lost, policy.labeling.resend_lost)
+    return RoundProgress(count, "open", more, close, lost, policy.labeling.republish_deleted)
 
 
 def _lost(round_id: str, count: Count, labeling: LabelingBackend) -> list[AssignmentKey]:
@@ -220,7 +226,7 @@ def annotations_as_of(
     if state == "open":
         require_complete(round_id, count)
     authors = {annotation.revision.submission.author for annotation in count.annotations}
-    pseudonyms = {author: AnnotationsLedger(lake.store).pseudonym(author) for author in authors}
+    pseudonyms = {author: pseudonym_of(lake.store, author) for author in authors}
     labels = HumanLabels.empty()
     if state != "cancelled" and not tasks.empty:
         ontology = read_guideline(lake.store, str(tasks[LabelTasks.guideline].iloc[0]))
@@ -252,10 +258,7 @@ def seen_annotations(
     fetch_annotations(round_id, labeling, lake, now=now)
     count = ledger_count(round_id, tasks, lake)
     authors = {annotation.revision.submission.author for annotation in count.annotations}
-    shown = {
-        author: author if names else AnnotationsLedger(lake.store).pseudonym(author)
-        for author in authors
-    }
+    shown = {author: author if names else pseudonym_of(lake.store, author) for author in authors}
     return annotations_table(round_id, count, tasks, shown)
 
 
@@ -296,7 +299,7 @@ def _more_annotations(
 
     Gold tasks, whose ground truth is known, need none.
     """
-    if not policy.stop_at_lead or not count.annotated:
+    if not policy.vote_margin or not count.annotated:
         return {}
     ontology = read_guideline(lake.store, str(tasks[LabelTasks.guideline].iloc[0]))
     authors = {annotation.revision.submission.author for annotation in count.annotations}
@@ -305,7 +308,7 @@ def _more_annotations(
     labels = labels[labels[HumanLabels.purpose] == Purpose.LABEL]
     assignments = Counter(task_id for task_id, _ in count.assignments)
     short = {
-        task_id: min(policy.stop_at_lead - lead, policy.most_annotations - assignments[task_id])
+        task_id: min(policy.vote_margin - lead, policy.maximum_annotations - assignments[task_id])
         for task_id, lead in leads(labels).items()
     }
     return {task_id: annotations for task_id, annotations in short.items() if annotations > 0}

@@ -10,7 +10,6 @@ import pandas as pd
 
 from annotation_platform.consensus.resolve import Consensus
 from annotation_platform.images.accepted import accepted_images
-from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.policy import ConsensusPolicy
 from annotation_platform.schema.tables import (
     CleanedImages,
@@ -20,6 +19,7 @@ from annotation_platform.schema.tables import (
 )
 from annotation_platform.storage.lake import Lake
 from annotation_platform.storage.lineage import SnapshotStore, TableInputs, journal_entries
+from annotation_platform.storage.pseudonyms import pseudonym_key
 from annotation_platform.storage.table_files import table_bytes, table_digest
 
 
@@ -35,8 +35,8 @@ def as_of(lake: Lake, inputs: TableInputs) -> Lake:
 
 def annotation_inputs(round_id: str, lake: Lake, policy: ConsensusPolicy) -> TableInputs:
     """Return the inputs of the ``human_labels`` of a round now, and keep the tables among them."""
-    # Draws the key of pseudonyms if there is none: a snapshot cannot be written to.
-    AnnotationsLedger(lake.store).pseudonym("")
+    # The first call draws the key: a snapshot cannot be written to.
+    pseudonym_key(lake.store)
     folders = [ledger_folder(round_id), f"rounds/{round_id}/decisions", "people/skills"]
     tasks = lake.tables.read(LabelTasks, round_id)
     journals = journal_entries(lake.store, folders)

@@ -16,7 +16,7 @@ from annotation_platform.models.registry import ModelRegistry, ProfileCalibratio
 from annotation_platform.models.training import TrainedNetwork
 from annotation_platform.policy import Policy, TrainingPolicy
 from annotation_platform.schema.tables import Frame, TrainingSet
-from annotation_platform.versioning.manifest import version_key
+from annotation_platform.schema.version_names import version_key
 
 
 @dataclass(frozen=True)

@@ -108,8 +108,8 @@ def train_round(
 def classifier_share(train: Frame[TrainingSet], policy: Policy) -> float:
     """Return the classifier's share of the training budget, 0 to 1.
 
-    It is ``training.choice_share`` if the train split has classifications as well as areas, and
-    else 1 or 0. Without areas in the ontology there is no detector: the images do not even show
+    It is ``training.classification_share`` if the train split has classifications as well as areas,
+    and else 1 or 0. Without areas in the ontology there is no detector: the images do not even show
     what is background.
     """
     if not policy.ontology.areas:
@@ -118,7 +118,7 @@ def classifier_share(train: Frame[TrainingSet], policy: Policy) -> float:
         return 0.0
     is_area = train[TrainingSet.shape].isin(AREAS)
     areas = is_area & train[TrainingSet.class_name].isin(policy.ontology.areas)
-    return policy.training.choice_share if areas.any() else 1.0
+    return policy.training.classification_share if areas.any() else 1.0
 
 
 @dataclass

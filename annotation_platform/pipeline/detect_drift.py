@@ -126,7 +126,7 @@ def _drift_of_round(
         round_id=round_id,
         rng=rng,
         level=policy.drift.level,
-        least_effect=policy.drift.least_effect,
+        minimum_effect=policy.drift.minimum_effect,
     )
 
 

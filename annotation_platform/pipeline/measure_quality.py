@@ -11,7 +11,7 @@ from annotation_platform.curation.annotator_pace import measure_pace
 from annotation_platform.curation.known_labels import known_labels
 from annotation_platform.labeling.backends.protocol import LabelingBackend
 from annotation_platform.labeling.qualification import qualify
-from annotation_platform.labeling.tasks import shown_predictions
+from annotation_platform.models.shown_predictions import shown_predictions
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.result import Counts, Result, TableRows
 from annotation_platform.schema.tables import (
@@ -61,7 +61,7 @@ def measure_quality(
         human_labels,
         tables.read_rounds(HumanLabels, context.before(HumanLabels)[-_PACE_ROUNDS:]),
         level=policy.drift.level,
-        least_effect=policy.drift.least_effect,
+        minimum_effect=policy.drift.minimum_effect,
     )
     flagged = measured[measured[AnnotatorQuality.flags] != ""]
     return QualityMeasured(

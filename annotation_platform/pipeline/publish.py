@@ -6,12 +6,11 @@ from typing import Any
 
 import pandas as pd
 
+from annotation_platform.audit_log.recording import record_policy, record_release
 from annotation_platform.curation.auto_accept import AUTO
 from annotation_platform.errors import NotReadyError
-from annotation_platform.governance.audit_log.recording import record_policy, record_release
-from annotation_platform.governance.erasure.record import refuse_meanwhile
 from annotation_platform.pipeline.context import RoundContext
-from annotation_platform.pipeline.result import Figure, Markdown, Result, TableRows
+from annotation_platform.pipeline.result import Figure, Markdown, OwnPage, Result, TableRows
 from annotation_platform.provenance.rebuilding.inputs import keep_inputs
 from annotation_platform.schema.shapes import AREAS
 from annotation_platform.schema.tables import (
@@ -24,6 +23,7 @@ from annotation_platform.schema.tables import (
     TrainingSet,
 )
 from annotation_platform.schema.tables.shared import Split
+from annotation_platform.storage.erasures import refuse_meanwhile
 from annotation_platform.versioning.manifest import LabelError
 from annotation_platform.versioning.publisher import Published, VersionInputs, publish_version
 from annotation_platform.versioning.store import VersionStore, image_source
@@ -100,6 +100,7 @@ def _figures(
 ) -> dict[str, Figure]:
     """Return the figures of a version: its size, its name, and how to get it."""
     return {
+        "card": OwnPage(f"versions/{published.version}/card.html"),
         "images": row["images"],
         "boxes": row["boxes"],
         "uploaded_files": published.uploaded_files,

@@ -108,7 +108,7 @@ def _choose(
         by_rule = {*overrides, *again}
         if len(chosen.images) < len(pool) and budget:
             # A budget of 0 means no limit.
-            bare = policy.selection.model_copy(update={"audit_share": 0.0, "budget": budget})
+            bare = policy.selection.model_copy(update={"calibration_share": 0.0, "budget": budget})
             by_rule |= set(chosen_by(bare).images["image_id"])
         frame = _audit_frame(context, pool, by_rule)
     return chosen, frame

@@ -9,10 +9,10 @@ import pandas as pd
 
 from annotation_platform.images.accepted import accepted_images
 from annotation_platform.ingestion.rounds import Arrivals, RoundManifests, new_objects
+from annotation_platform.schema.keys import image_key, raw_key
 from annotation_platform.schema.rounds import Arrival
 from annotation_platform.schema.tables import CleanedImages, Frame, records
 from annotation_platform.schema.tables.shared import Outcome
-from annotation_platform.storage.keys import image_key, raw_key
 from annotation_platform.storage.lake import Lake
 
 

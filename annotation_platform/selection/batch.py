@@ -4,7 +4,7 @@ The order of the steps:
 
 1. Images on the include list are selected regardless of the budget; images on the exclude list are
    not. Automatically accepted images that were drawn for annotation are selected.
-2. The review sample: ``audit_share`` of the remaining budget, at least one image, is a simple
+2. The review sample: ``calibration_share`` of the remaining budget, at least one image, is a simple
    random sample without replacement of the whole pool except the images of step 1, drawn before any
    other choice and independent of all data: outliers and near-duplicates take part. Error bars and
    certificates depend on it; ``audit`` marks it, also if the whole pool is selected.
@@ -140,7 +140,7 @@ def _choose(
     left = len(population) if whole else max(0, policy.budget - len(board.picks))
     left = min(left, len(population))
     # A small tolerance keeps 0.1 × 30 at 3.
-    drawn = math.ceil(policy.audit_share * left - 1e-9)
+    drawn = math.ceil(policy.calibration_share * left - 1e-9)
     rng = _draws(seed, round_id, "audit")
     audit = sorted(rng.choice(population, size=drawn, replace=False).tolist())
     left -= board.take([Pick(row, "audit", _AUDITED) for row in audit])

@@ -64,7 +64,7 @@ def test_the_body_of_an_asset_is_short_and_writes_no_table():
         source = path.read_text()
         found |= bodies(source)
         assert ".tables.write(" not in source, path.name
-    assert "consensus_labels" in found
+    assert "reviewed_labels" in found
     assert {name: lines for name, lines in found.items() if lines >= MOST_LINES} == {}
 
 

@@ -10,9 +10,9 @@ import pytest
 from annotation_platform.actor import system_user
 from annotation_platform.demo.annotators import EXPERT
 from annotation_platform.labeling.backends.regions import write_decision
-from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.schema.tables import DatasetVersions, ReviewedLabels
+from annotation_platform.storage.pseudonyms import pseudonym_of
 from tests.pipeline.conftest import open_platform
 
 ONE, TWO = "round-0001", "round-0002"
@@ -126,9 +126,7 @@ def test_every_reviewer_s_decision_is_there_once_under_a_pseudonym(played):
         for line in reviews
     ) == sorted(reviewed[["decided_by", "image_id", "decision", "comment"]].itertuples(index=False))
     assert [line["reason"] for line in reviews if line["reason"]] == ["a box of nothing"]
-    assert {line["author"] for line in reviews} == {
-        AnnotationsLedger(played.lake.store).pseudonym(EXPERT)
-    }
+    assert {line["author"] for line in reviews} == {pseudonym_of(played.lake.store, EXPERT)}
     logs = [played.lake.store.get(key) for key in list(played.lake.store.list("audit"))]
     logs += [path.read_bytes() for path in played.settings.audit_path.glob("*.jsonl")]
     assert not [data for data in logs if EXPERT.encode() in data]

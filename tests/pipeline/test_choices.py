@@ -115,8 +115,8 @@ def test_the_second_round_proposes_choices_that_are_mostly_right(tmp_path, boxes
             platform,
             splits={"train": 0.5, "val": 0.25, "test": 0.25},
             review={"gate": "auto"},
-            training={"steps": 40, "choice_share": 0.75},
-            labeling={"annotations_per_task": 1, "blind_share": 0.0},
+            training={"steps": 40, "classification_share": 0.75},
+            labeling={"annotations_per_task": 1, "without_predictions_share": 0.0},
         )
         tables = platform.lake.tables
         assert play(platform, harbour, 1, ONE) == {}

@@ -19,11 +19,11 @@ import dagster as dg
 import numpy as np
 import pytest
 
+from annotation_platform.audit_log.events import EventLog
+from annotation_platform.audit_log.verify import verify_logs
 from annotation_platform.demo.annotators import make_people
 from annotation_platform.demo.material import Material
 from annotation_platform.demo.scenes import draw_batch
-from annotation_platform.governance.audit_log.events import EventLog
-from annotation_platform.governance.audit_log.verify import verify_logs
 from annotation_platform.ingestion.lake import access_log_of, lake_of
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling
 from annotation_platform.labeling.ledger import AnnotationsLedger

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 import yaml
@@ -19,6 +20,7 @@ from annotation_platform.labeling.rounds import close_round, fetch_annotations
 from annotation_platform.schema.shapes import Label
 from annotation_platform.schema.tables import LabelTasks
 from annotation_platform.settings import settings_environment
+from annotation_platform.storage.pseudonyms import pseudonym_of
 from tests.pipeline.conftest import open_platform
 
 ONE, TWO = "round-0001", "round-0002"
@@ -127,7 +129,7 @@ def go_through(platform):
 
 def test_the_history_of_an_image_goes_from_landing_to_every_version(two_rounds, json_of):
     platform, rejected, left, edited = two_rounds
-    pseudonym = AnnotationsLedger(platform.lake.store).pseudonym
+    pseudonym = partial(pseudonym_of, platform.lake.store)
 
     history = json_of("image", "history", rejected[:16])
     assert history["image_id"] == rejected

@@ -156,8 +156,8 @@ def test_people_are_asked_only_about_images_without_usable_labels(home):
 def test_people_can_be_asked_all_the_same(home):
     policy = home.settings.policy_path
     text = policy.read_text()
-    assert "ask_about_imported: false" in text
-    policy.write_text(text.replace("ask_about_imported: false", "ask_about_imported: true"))
+    assert "annotate_imported: false" in text
+    policy.write_text(text.replace("annotate_imported: false", "annotate_imported: true"))
     land_with_labels(home, 1)
     home.start_round("round-0001")
     tables = home.lake.tables

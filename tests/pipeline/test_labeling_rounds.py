@@ -26,6 +26,7 @@ from annotation_platform.schema.tables import (
     RoundTasks,
     TrainingSet,
 )
+from annotation_platform.storage.pseudonyms import pseudonym_of
 from annotation_platform.versioning.registry import list_versions
 from sensors.labeling import labeling_complete_sensor
 from sensors.releases import review_complete_sensor
@@ -114,10 +115,7 @@ def test_what_no_rule_settles_waits_for_a_reviewer_and_carries_their_decision(di
 
     # Somebody who answered an image tries to review it.
     author = read(platform, Annotations).query("image_id == @images[0]")
-    people = {
-        AnnotationsLedger(platform.lake.store).pseudonym(p): p
-        for p in platform.labeling.annotators()
-    }
+    people = {pseudonym_of(platform.lake.store, p): p for p in platform.labeling.annotators()}
     fixed = write_regions([Label.box(classes(platform)[1], 50, 30, 90, 70)])
     places = {p.image_id: p for p in platform.labeling.open_places(EXPERT)}
     assert set(places) == set(tasks["image_id"])
@@ -145,7 +143,7 @@ def test_what_no_rule_settles_waits_for_a_reviewer_and_carries_their_decision(di
     assert mine["class_name"].tolist() == [classes(platform)[1]]
     assert mine["x1"].tolist() == [50.0]
     assert mine["comment"].tolist() == ["the hull"]
-    assert mine["decided_by"].tolist() == [AnnotationsLedger(platform.lake.store).pseudonym(EXPERT)]
+    assert mine["decided_by"].tolist() == [pseudonym_of(platform.lake.store, EXPERT)]
     assert set(reviewed.loc[[images[1]], "decision"]) == {"rejected"}
     published = read(platform, TrainingSet)
     assert images[1] not in set(published["image_id"])
@@ -278,7 +276,7 @@ def test_a_deadline_closes_a_round_that_has_enough_annotations(platform):
 
 
 def test_annotations_are_asked_for_until_they_lead(platform):
-    tasks = start(platform, 1, ONE, labeling={"stop_at_lead": 2, "most_annotations": 4})
+    tasks = start(platform, 1, ONE, labeling={"vote_margin": 2, "maximum_annotations": 4})
     assert (tasks.groupby("task_id").size() == 2).all()
     image = sorted(tasks["image_id"].unique())[0]
     names = classes(platform)
@@ -309,7 +307,7 @@ def test_known_annotations_hide_among_the_others_and_measure_people(platform):
     assert platform.run("merge_round", ONE).success
     assert platform.decide(ONE) == 8
     assert platform.run("release_round", ONE).success
-    tasks = start(platform, 2, TWO, labeling={"gold_share": 0.5, "blind_share": 0.5})
+    tasks = start(platform, 2, TWO, labeling={"gold_share": 0.5, "without_predictions_share": 0.5})
     gold = tasks[tasks["purpose"] == "gold"]
     assert gold["image_id"].nunique() == 4
     assert set(gold["image_id"]) <= set(read(platform, TrainingSet)["image_id"])
@@ -331,7 +329,7 @@ def test_only_people_with_the_expertise_count(platform):
     names = sorted(platform.labeling.annotators())
     Skills(platform.lake.store).set(names[0], "harbours", granted=True, now=_now())
     tasks = start(platform, 1, ONE, labeling={"annotations_per_task": 1, "expertise": "harbours"})
-    assert set(tasks["assignee"]) == {AnnotationsLedger(platform.lake.store).pseudonym(names[0])}
+    assert set(tasks["assignee"]) == {pseudonym_of(platform.lake.store, names[0])}
     places = platform.labeling.open_places(names[0])
     platform.labeling.submit(places[0].backend_task, names[1], box(classes(platform)[0], 9), 1.0)
     platform.tick(labeling_complete_sensor)
@@ -389,7 +387,7 @@ def test_a_task_that_was_deleted_is_made_again_only_if_policy_says_so(platform):
     again = platform.tick(labeling_complete_sensor, waiting.cursor)
     assert reason(again) == reason(waiting)
 
-    change(platform, labeling={"resend_lost": True})
+    change(platform, labeling={"republish_deleted": True})
     assert requested(platform.tick(labeling_complete_sensor, again.cursor)) == [("ask_again", ONE)]
     assert platform.run("ask_again", ONE).success
     assert (first.task_id, first.assignment) not in platform.labeling.held_assignments(ONE)
@@ -472,10 +470,7 @@ def test_only_a_reviewer_decides_and_what_they_reject_goes_back_with_their_words
     assert platform.run("merge_round", ONE).success
     places = platform.labeling.open_places(EXPERT)
     authors = read(platform, Annotations).set_index("image_id")["annotator"]
-    names = {
-        AnnotationsLedger(platform.lake.store).pseudonym(n): n
-        for n in platform.labeling.annotators()
-    }
+    names = {pseudonym_of(platform.lake.store, n): n for n in platform.labeling.annotators()}
     for place in places:
         other = next(n for p, n in names.items() if p != authors[place.image_id] and n != EXPERT)
         platform.labeling.submit(place.backend_task, other, decision(ACCEPT), 1.0)

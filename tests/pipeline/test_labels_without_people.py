@@ -125,13 +125,13 @@ def world(tmp_path, store):
             rounds={"minimum_images": 1},
             labeling={"annotations_per_task": 1},
             review={"gate": "auto"},
-            selection={"budget": 16, "audit_share": 0.85},
+            selection={"budget": 16, "calibration_share": 0.85},
             auto_accept={
                 "enabled": True,
                 "alpha": 0.25,
                 "class_alpha": 0.0,
                 "delta": 0.2,
-                "reaudit_share": 0.5,
+                "recheck_share": 0.5,
             },
         )
         yield made

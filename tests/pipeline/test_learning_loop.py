@@ -58,7 +58,7 @@ def test_an_audit_is_drawn_annotated_blind_and_too_small_to_certify_anything(pla
     set_policy(
         platform,
         auto_accept={"enabled": True},
-        selection={"budget": 6, "audit_share": 0.5},
+        selection={"budget": 6, "calibration_share": 0.5},
         splits={"train": 0.4, "val": 0.3, "test": 0.3},
     )
     tables = platform.lake.tables

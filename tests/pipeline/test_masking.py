@@ -5,8 +5,8 @@ import yaml
 
 from annotation_platform.errors import NotReadyError, SettingsError
 from annotation_platform.labeling.reviews import review_round
+from annotation_platform.schema.keys import is_shown
 from annotation_platform.schema.tables import ModelPredictions
-from annotation_platform.storage.keys import is_shown
 
 ONE, TWO = "round-0001", "round-0002"
 

@@ -13,10 +13,10 @@ from annotation_platform.cli import app
 from annotation_platform.definitions import defs
 from annotation_platform.errors import AnnotationPlatformError
 from annotation_platform.ingestion.lake import lake_of
-from annotation_platform.labeling.ledger import pseudonym_key
 from annotation_platform.schema.tables import DatasetVersions, table_named
 from annotation_platform.servers.jobs import run_job
 from annotation_platform.settings import Settings, settings_environment
+from annotation_platform.storage.pseudonyms import pseudonym_key
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -26,6 +26,7 @@ from annotation_platform.policy import read_policy
 from annotation_platform.provenance.rebuilding.inputs import read_inputs
 from annotation_platform.provenance.rebuilding.rebuild import rebuild_version
 from annotation_platform.schema.annotations import Payload
+from annotation_platform.schema.keys import image_key
 from annotation_platform.schema.shapes import Label
 from annotation_platform.schema.tables import (
     ConsensusLabels,
@@ -36,7 +37,6 @@ from annotation_platform.schema.tables import (
     table_named,
 )
 from annotation_platform.settings import Settings, settings_environment
-from annotation_platform.storage.keys import image_key
 from annotation_platform.storage.lineage import input_key
 from annotation_platform.storage.table_files import parquet_bytes, read_table, table_digest
 from annotation_platform.versioning.folder import build_folder

@@ -81,7 +81,7 @@ def test_more_annotations_are_asked_for_where_a_class_is_proposed():
     ],
 )
 def test_annotations_are_asked_for_until_they_lead(votes, sizes, short):
-    policy = LabelingPolicy(stop_at_lead=2, most_annotations=6)
+    policy = LabelingPolicy(vote_margin=2, maximum_annotations=6)
     draws = Draws(annotated({"a": votes}), policy, {})
     rng = np.random.default_rng(0)
     drawn = [draws.draw(rng) for _ in range(100)]

@@ -16,7 +16,7 @@ from annotation_platform.images.cleaning import Accepted, KeepImage, ProbeImage
 from annotation_platform.images.decoding import decode
 from annotation_platform.images.signature import SIGNATURE
 from annotation_platform.policy import CleaningPolicy
-from annotation_platform.storage.keys import image_key
+from annotation_platform.schema.keys import image_key
 from tests.core.images.conftest import POLICY, public_pairs, saved, scene
 
 
