@@ -1,10 +1,9 @@
-"""The declaration of an asset: a use case, the tables that it writes and reads, and its group."""
+"""The declaration of an asset: a use case, the tables that it reads, its group and its pool."""
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import dagster as dg
 import pandas as pd
@@ -14,6 +13,7 @@ from annotation_platform.pipeline.result import Result
 from annotation_platform.schema.tables import TABLES
 from assets.metadata import materialized
 from assets.partitions import rounds
+from resources.storage import started_by
 
 UseCase = Callable[..., Result | None]
 """A function of the round's context, its tables and resources; None leaves its tables unchanged."""
@@ -23,65 +23,62 @@ _NEEDED = {"lake", "policy", "pages"}
 """The resources that every step needs."""
 
 
-def tables_made(
-    *names: str,
+def step(
+    use_case: UseCase,
+    *,
     about: str,
     group: str,
     kinds: set[str],
     code_version: str,
     reads: Sequence[str] = (),
-    optional: Sequence[str] = (),
     pool: str | None = None,
-) -> Callable[[UseCase], dg.AssetsDefinition]:
-    """Return a function that turns a use case into the step that makes these tables of a round.
+) -> dg.AssetsDefinition:
+    """Return the step that makes the tables in the result of a use case, for a round.
 
     A parameter of the use case that is annotated as a frame is the table of the round with that
     name; a dataclass of frames likewise takes the table of each field. Contexts are recognized by
     their type; any other parameter is the resource with its name. The step has the name of the
-    first table.
+    first table. Tables that may be None in the result, or a result that may be None, can stay
+    unchanged.
 
     Args:
-        names: the tables, the most important one first.
+        use_case: the function, with annotated parameters and result.
         about: the contents of the first table, a sentence; the others are described by their class.
         group: stage of the pipeline.
         kinds: tools that the step uses, for Dagster's graph.
         code_version: changes with the code that makes the tables.
         reads: tables that are read for other rounds too, or that the step waits for.
-        optional: tables of ``names`` that a run may leave unchanged.
         pool: limits how many steps run at once.
     """
-
-    def decorate(use_case: UseCase) -> dg.AssetsDefinition:
-        hints = get_type_hints(use_case)
-        asked = {name: hints[name] for name in inspect.signature(use_case).parameters}
-        loaded = [table for name, kind in asked.items() for table in _tables_of(name, kind)]
-        resources = {
-            name
-            for name, kind in asked.items()
-            if kind not in _CONTEXTS and not _tables_of(name, kind)
-        }
-        outs = {
-            name: dg.AssetOut(
-                dagster_type=dg.Any,
-                description=about if name == names[0] else TABLES[name].about,
-                group_name=group,
-                kinds=kinds,
-                code_version=code_version,
-                is_required=name not in optional,
-            )
-            for name in names
-        }
-        return dg.multi_asset(
-            name=names[0],
-            ins={name: dg.AssetIn(name) for name in loaded},
-            outs=outs,
-            deps=[name for name in reads if name not in loaded],
-            required_resource_keys=_NEEDED | resources,
-            partitions_def=rounds,
-            pool=pool,
-        )(_body(use_case, asked))
-
-    return decorate
+    asked = get_type_hints(use_case)
+    made, *may_be_none = get_args(asked["return"]) or (asked.pop("return"),)
+    asked.pop("return", None)
+    loaded = [table for name, kind in asked.items() for table in _tables_of(name, kind)]
+    resources = [
+        name for name, kind in asked.items() if kind not in _CONTEXTS and not _tables_of(name, kind)
+    ]
+    tables = {each.name: each.type for each in fields(made) if each.name in TABLES}
+    lead = next(iter(tables))
+    outs = {
+        name: dg.AssetOut(
+            dagster_type=dg.Any,
+            description=about if name == lead else TABLES[name].about,
+            group_name=group,
+            kinds=kinds,
+            code_version=code_version,
+            is_required=kind is pd.DataFrame and not may_be_none,
+        )
+        for name, kind in tables.items()
+    }
+    return dg.multi_asset(
+        name=lead,
+        ins={name: dg.AssetIn(name) for name in loaded},
+        outs=outs,
+        deps=[name for name in reads if name not in loaded],
+        required_resource_keys={*_NEEDED, *resources},
+        partitions_def=rounds,
+        pool=pool,
+    )(_body(use_case, asked))
 
 
 def _body(use_case: UseCase, asked: Mapping[str, Any]) -> Callable[..., Any]:
@@ -119,6 +116,7 @@ def _argument(
             resources.policy,
             datetime.now(UTC),
             report=context.log.info,
+            actor=started_by(context.run),
         )
     if kind is dg.AssetExecutionContext:
         return context

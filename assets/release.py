@@ -15,20 +15,11 @@ from annotation_platform.pipeline.release_due import held_back, release_due
 from annotation_platform.pipeline.review import Reviewed, decide_reviews
 from annotation_platform.schema.tables import ConsensusLabels, Frame, ReviewTasks
 from assets.jobs import merge_round, release_round
-from assets.making import tables_made
+from assets.making import step
 from resources.causes import record_further_work
 
 
-@tables_made(
-    "reviewed_labels",
-    about="The labels that count: undisputed, or decided by a named reviewer with a reason.",
-    group="release",
-    kinds={"labelstudio"},
-    code_version="1",
-    reads=["cleaned_images", "label_tasks", "round_tasks", "imported_labels"],
-    optional=["reviewed_labels"],
-)
-def reviewed_labels(
+def _decide(
     run: dg.AssetExecutionContext,
     context: RoundContext,
     consensus_labels: Frame[ConsensusLabels],
@@ -65,23 +56,28 @@ def _merge_ends(
     return reason
 
 
-auto_labels = tables_made(
-    "auto_labels",
-    "certificates",
-    "reaudits",
+reviewed_labels = step(
+    _decide,
+    about="The labels that count: undisputed, or decided by a named reviewer with a reason.",
+    group="release",
+    kinds={"labelstudio"},
+    code_version="1",
+    reads=["cleaned_images", "label_tasks", "round_tasks", "imported_labels"],
+)
+
+auto_labels = step(
+    auto_accept,
     about="Predictions accepted without a person, under a certificate that bounds their errors.",
     group="release",
     kinds={"scipy"},
     code_version="1",
     reads=["cleaned_images"],
-)(auto_accept)
+)
 
 # The pool has one slot: splits are drawn and versions numbered one after the other. Every table is
 # read for all finished rounds; earlier rounds may lack some.
-training_set = tables_made(
-    "training_set",
-    "training_rounds",
-    "splits",
+training_set = step(
+    build_training_set,
     about="Every label of every finished round and every imported label, with its permanent split.",
     group="release",
     kinds={"pandas"},
@@ -96,26 +92,25 @@ training_set = tables_made(
         "certificates",
         "reaudits",
     ],
-    optional=["splits"],
     pool="dvc",
-)(build_training_set)
+)
 
-error_bars = tables_made(
-    "error_bars",
+error_bars = step(
+    measure_errors,
     about="The share of wrong labels by origin and class, with confidence intervals.",
     group="release",
     kinds={"scipy"},
     code_version="1",
     reads=["cleaned_images", "consensus_labels", "review_tasks", "reviewed_labels", "certificates"],
-)(measure_errors)
+)
 
 # The check of error_bars can block the publication.
-dataset_version = tables_made(
-    "dataset_version",
+dataset_version = step(
+    publish,
     about="The published version: a git tag, and files to fetch with `dvc pull`.",
     group="release",
     kinds={"dvc", "git"},
     code_version="1",
     reads=["human_labels", "auto_labels"],
     pool="dvc",
-)(publish)
+)

@@ -3,35 +3,30 @@
 from annotation_platform.pipeline.evaluate import evaluate
 from annotation_platform.pipeline.report import report
 from annotation_platform.pipeline.train import train
-from assets.making import tables_made
+from assets.making import step
 
-trained_model = tables_made(
-    "trained_model",
+trained_model = step(
+    train,
     about="The detector and classifier trained on the train split of the round's version.",
     group="training",
     kinds={"pytorch"},
     code_version="3",
     pool="gpu",
-)(train)
+)
 
-model_evaluation = tables_made(
-    "model_evaluation",
-    "model_slices",
-    "model_findings",
-    "missed_by_model",
-    "choice_figures",
-    "model_agreement",
+model_evaluation = step(
+    evaluate,
     about="The quality of the models on the test split, and whether they are promoted.",
     group="training",
     kinds={"pytorch"},
     code_version="3",
     reads=["cleaned_images", "model_predictions", "consensus_labels", "human_labels"],
     pool="gpu",
-)(evaluate)
+)
 
 # A version that was replaced before training has a report, but no model and no evaluation.
-round_report = tables_made(
-    "round_report",
+round_report = step(
+    report,
     about="The figures of the round from arrivals to model, in one row.",
     group="reporting",
     kinds={"pandas"},
@@ -49,4 +44,4 @@ round_report = tables_made(
         "dataset_version",
         "model_evaluation",
     ],
-)(report)
+)

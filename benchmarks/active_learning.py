@@ -98,7 +98,7 @@ class World:
 class Point:
     """What a detector reached with so many labels."""
 
-    decoded: int
+    images: int
     boxes: int
     rare: float
     all: float
@@ -302,7 +302,7 @@ def _tell_embedders(world, learner, asked, wanted):
     """Print how many rare objects the most unlike images hold."""
     file = DETECTOR_FILES.read(learner.first.read_bytes(), where="first")
     network = DETECTOR_FILES.network(file, where="first")
-    model = ModelEmbedder(network, name="first", image_width=file.image_width)
+    model = ModelEmbedder(network, name="first", image_width=file.side)
     decoded = [decode(world.paths[one].read_bytes()) for one in world.pool]
     known = np.isin(world.pool, asked)
     left = np.array(world.pool)[~known]
@@ -374,7 +374,7 @@ def print_table(curves, names, rare):
                     for key in ("images", "boxes", "rare", "all")}  # fmt: skip
             spread = np.std([one.rare for one in at], ddof=1) if len(at) > 1 else float("nan")
             print(
-                f"{name:10s} {mean['pictures']:5.0f} images {mean['boxes']:6.0f} boxes  "
+                f"{name:10s} {mean['images']:5.0f} images {mean['boxes']:6.0f} boxes  "
                 f"{mean['rare']:.3f} ± {spread:.3f} over seeds  ({mean['all']:.3f})"
             )
     rng = np.random.default_rng(0)
@@ -412,7 +412,7 @@ def main():
     curves = defaultdict(dict)
 
     def report(seed, name, points):
-        line = "  ".join(f"{p.decoded}/{p.boxes}: {p.rare:.3f}" for p in points)
+        line = "  ".join(f"{p.images}/{p.boxes}: {p.rare:.3f}" for p in points)
         print(f"seed {seed} {name:10s} {line}  [{time.process_time() - started:.0f} CPU s]",
               flush=True)  # fmt: skip
 

@@ -124,7 +124,7 @@ def main():
     """Train once for each seed and print what came of it."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--seeds", type=int, default=3)
-    options.add_argument("--pictures", type=int, default=0, help="learn from so many; 0: all")
+    options.add_argument("--images", type=int, default=0, help="images to train on; 0: all")
     options.add_argument("--cpu-seconds", type=float, default=0.0, help="0: 110 for each thread")
     options.add_argument("--threads", type=int, default=1)
     options.add_argument("--batch-size", type=int, default=4)

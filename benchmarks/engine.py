@@ -77,7 +77,7 @@ def cpu_seconds():
 def main():
     """Measure and print one JSON object per contestant."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pictures", type=int, default=FILES)
+    parser.add_argument("--images", type=int, default=FILES)
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     arguments = parser.parse_args()

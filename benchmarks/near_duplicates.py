@@ -105,14 +105,14 @@ def ours(hashes):
 def peers(python, hashes):
     """Return CPU seconds and pairs of imagededup."""
     with tempfile.TemporaryDirectory() as folder:
-        given, simulate_annotation = Path(folder, "hashes.json"), Path(folder, "pairs.json")
+        given, found = Path(folder, "hashes.json"), Path(folder, "pairs.json")
         given.write_text(
             json.dumps({str(n): f"{int(value):016x}" for n, value in enumerate(hashes)})
         )
         script = Path(folder, "peer.py")
         script.write_text(PEER)
-        subprocess.run([python, script, given, str(BITS), simulate_annotation], check=True)
-        found = json.loads(simulate_annotation.read_text())
+        subprocess.run([python, script, given, str(BITS), found], check=True)
+        found = json.loads(found.read_text())
     return found["seconds"], {(*sorted((int(a), int(b))), d) for a, b, d in found["pairs"]}
 
 

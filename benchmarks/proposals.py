@@ -59,7 +59,7 @@ def main():
     """Train for a moment, then take turns."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--pairs", type=int, default=7)
-    options.add_argument("--pictures", type=int, default=0, help="0: all")
+    options.add_argument("--images", type=int, default=0, help="0: all")
     options.add_argument("--threads", type=int, default=os.cpu_count())
     options.add_argument("--cpu-seconds", type=float, default=20.0, help="of training")
     options.add_argument("--image-width", type=int, default=320)

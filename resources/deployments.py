@@ -43,7 +43,7 @@ def build_resources(settings: Settings) -> dict[str, object]:
         ),
         "policy": policy,
         "labeling": labeling_resource(settings),
-        "looks": PollScheduleResource(
+        "poll_schedule": PollScheduleResource(
             change_signals=str(settings.change_signals_path),
             poll_seconds=settings.labeling_poll_seconds,
         ),

@@ -17,7 +17,9 @@ from annotation_platform.storage.lake import Lake
 from annotation_platform.storage.pseudonyms import pseudonym_of
 
 
-def record_policy(policy: Policy, lake: Lake, *, used_for: str, now: datetime) -> None:
+def record_policy(
+    policy: Policy, lake: Lake, *, used_for: str, now: datetime, actor: str = ""
+) -> None:
     """Record the changed settings if a policy differs from the one recorded last.
 
     The policy is stored in the lake under its digest, so that the next one can be compared with it.
@@ -27,6 +29,7 @@ def record_policy(policy: Policy, lake: Lake, *, used_for: str, now: datetime) -
         lake: the lake.
         used_for: its use, such as ``label_tasks of round-0001``.
         now: the time.
+        actor: who uses it; empty: the actor of the lake's access log.
     """
     text = json.dumps(policy.model_dump(mode="json"), sort_keys=True).encode()
     digest = hashlib.sha256(text).hexdigest()
@@ -37,12 +40,14 @@ def record_policy(policy: Policy, lake: Lake, *, used_for: str, now: datetime) -
         lake.tables.lineage.keep(text, kind="json")
         changed = _changed(recorded, text, lake)
         facts = {"before": recorded, "settings": changed}
-        return [Event("policy", digest, f"used for {used_for}", facts=facts)], digest
+        return [Event("policy", digest, f"used for {used_for}", actor, facts)], digest
 
     EventLog(lake.store).append_if(due, now=now)
 
 
-def record_release(round_id: str, version: Mapping[str, Any], lake: Lake, *, now: datetime) -> None:
+def record_release(
+    round_id: str, version: Mapping[str, Any], lake: Lake, *, now: datetime, actor: str = ""
+) -> None:
     """Record a version that was published from a round.
 
     An existing version is recorded, too, if it is not yet: its publisher may have been interrupted.
@@ -52,10 +57,11 @@ def record_release(round_id: str, version: Mapping[str, Any], lake: Lake, *, now
         version: its row of ``dataset_version``.
         lake: the lake.
         now: the time.
+        actor: who publishes it; empty: the actor of the lake's access log.
     """
     facts = {name: version[name] for name in ("commit", "folder_md5", "images", "new_version")}
     tag = str(version["tag"])
-    event = Event("release", tag, facts={"round": round_id, **facts})
+    event = Event("release", tag, author=actor, facts={"round": round_id, **facts})
     record_once(f"releases/{tag}", {"release": event}, lake, now=now)
 
 

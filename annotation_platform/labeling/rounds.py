@@ -36,7 +36,6 @@ from annotation_platform.schema.tables import (
     HumanLabels,
     LabelTasks,
     RoundTasks,
-    table_named,
 )
 from annotation_platform.schema.tables.shared import AnnotationState, Purpose
 from annotation_platform.storage.lake import Lake
@@ -204,8 +203,9 @@ def collected_annotations(
     inputs = annotation_inputs(round_id, lake, policy.consensus)
     disregarded = policy.consensus.disregarded
     annotations = annotations_as_of(round_id, as_of(lake, inputs), disregarded=disregarded)
-    for name, table in (("human_labels", annotations.labels), ("round_tasks", annotations.tasks)):
-        lake.tables.lineage.write(name, round_id, table_digest(table_named(name), table), inputs)
+    made = ((HumanLabels, annotations.labels), (RoundTasks, annotations.tasks))
+    for table, frame in made:
+        lake.tables.lineage.write(table.table_name, round_id, table_digest(table, frame), inputs)
     return annotations
 
 

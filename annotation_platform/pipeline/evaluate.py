@@ -94,7 +94,7 @@ def evaluate(
             **_choice_figures(evaluated),
             **_analysis_figures(analysis, training_set),
             **_agreement_figures(agreement, context),
-            "more_images_help": TableRows(_expected_gains(context, analysis.slices)),
+            "expected_gains": TableRows(_expected_gains(context, analysis.slices)),
             "preview": TableRows(
                 evaluated.table, ["dataset_tag", "test_images", "map50", "promoted_map50"]
             ),
@@ -125,11 +125,11 @@ def _choice_figures(evaluated: EvaluatedRound) -> dict[str, Figure]:
     shown = ["class_name", "chosen", "proposed", "right", "accuracy", "f1", "f1_low", "f1_high"]
     numbers = ["accuracy", "accuracy_low", "accuracy_high", "promoted_accuracy"]
     return {
-        "images_with_choices": int(row["choice_images"]),
+        "classified_images": int(row["choice_images"]),
         **{name: float(row[name]) for name in numbers},
         "classifier_promoted": bool(row["classifier_promoted"]),
         "classifier_reason": Markdown(str(row["classifier_reason"])),
-        "choices": TableRows(evaluated.choice_figures, shown),
+        "classifications": TableRows(evaluated.choice_figures, shown),
     }
 
 
@@ -174,8 +174,8 @@ def _agreement_figures(agreement: pd.DataFrame, context: RoundContext) -> dict[s
     overall = agreement[agreement[ModelAgreement.class_name] == ""].set_index("annotations")["f1"]
     history = agreement_so_far(context.round_id, context.tables, agreement)
     return {
-        "agreement_with_people": float(overall.get("consensus", math.nan)),
-        "agreement_with_blind_annotations": float(overall.get("blind", math.nan)),
+        "agreement_with_annotators": float(overall.get("consensus", math.nan)),
+        "agreement_without_predictions": float(overall.get("blind", math.nan)),
         "agreement_trend": agreement_drop(history).sentence,
     }
 

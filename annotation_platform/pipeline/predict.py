@@ -51,9 +51,9 @@ def predict(context: RoundContext, models: ModelRegistry) -> Predicted:
         figures={
             "boxes": int(predictions[ModelPredictions.shape].isin(UPRIGHT_BOXES).sum()),
             "boxes_shown": int(shown[ModelPredictions.shape].isin(UPRIGHT_BOXES).sum()),
-            "choices_shown": int(shown[ModelPredictions.shape].isin(CLASSIFICATIONS).sum()),
+            "classifications_shown": int(shown[ModelPredictions.shape].isin(CLASSIFICATIONS).sum()),
             "images": len(pool),
-            "images_without_proposals": int((predicted[PredictedImages.proposals] == 0).sum()),
+            "images_without_predictions": int((predicted[PredictedImages.proposals] == 0).sum()),
             "dropped_outputs": int(predicted[PredictedImages.dropped].sum()),
             "passes": int(predicted[PredictedImages.passes].sum()),
             "seconds": float(predicted[PredictedImages.seconds].sum()),

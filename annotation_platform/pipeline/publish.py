@@ -64,7 +64,8 @@ def publish(
             "See held_rounds on training_set."
         )
     refuse_meanwhile(lake.store)
-    record_policy(policy, lake, used_for=f"dataset_version of {round_id}", now=now)
+    use = f"dataset_version of {round_id}"
+    record_policy(policy, lake, used_for=use, now=now, actor=context.actor)
     included = training_rounds[TrainingRounds.included_round]
     digests = training_rounds[TrainingRounds.labels_sha256]
     rounds = dict(zip(included, digests, strict=True))
@@ -87,7 +88,7 @@ def publish(
         now=now,
     )
     row = _version_row(round_id, training_set, published)
-    record_release(round_id, row, lake, now=now)
+    record_release(round_id, row, lake, now=now, actor=context.actor)
     return VersionPublished(
         dataset_version=DatasetVersions.from_rows([row]),
         data_version=published.folder_md5,
@@ -106,7 +107,7 @@ def _figures(
         "uploaded_files": published.uploaded_files,
         "version": published.version,
         "tag": published.tag,
-        "get_it": Markdown(
+        "checkout": Markdown(
             f"```\ngit clone {versions.shown} dataset && cd dataset\n"
             f"git checkout {published.tag} && dvc pull\n```"
         ),

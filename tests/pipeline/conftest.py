@@ -150,7 +150,7 @@ class Platform:
             "landing_events": LandingEvents("", self.settings.landing_url),
             "policy": self.policy,
             "labeling": self.labeling,
-            "looks": PollSchedule(
+            "poll_schedule": PollSchedule(
                 ChangeSignals(self.settings.change_signals_path),
                 self.settings.labeling_poll_seconds,
             ),

@@ -204,9 +204,11 @@ def test_status_ledger_pins_and_models_are_what_they_were(old):
     assert {key: row["annotations"] for key, row in states.items()} == EXPECTED[
         "counted_annotations"
     ]
-    pins = SelectionOverrides(lake.store).read()
-    assert {key: pin.wanted for key, pin in pins.items()} == EXPECTED["manual_selection"]
-    assert sorted(pin.wanted for pin in pins.values()) == [False, True]
+    overrides = SelectionOverrides(lake.store).read()
+    assert {key: override.wanted for key, override in overrides.items()} == EXPECTED[
+        "manual_selection"
+    ]
+    assert sorted(override.wanted for override in overrides.values()) == [False, True]
 
     models = ModelRegistry(old.settings.models_path)
     known = EXPECTED["models"]

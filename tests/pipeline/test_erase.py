@@ -402,7 +402,7 @@ def test_a_bucket_keeps_no_version_of_what_was_erased(tmp_path, s3_bucket):
         image = str(labels["image_id"].iloc[0])
         whole = story.lake.store.get(f"raw/{image[:2]}/{image}")
         stored = hashlib.sha256(
-            story.lake.image_file(image, str(labels["extension"].iloc[0]))
+            story.lake.image(image, str(labels["extension"].iloc[0]))
         ).hexdigest()
         # A file that was deleted but not erased is behind a delete marker.
         s3.put_object(Bucket=s3_bucket, Key="in/again.jpg", Body=whole)

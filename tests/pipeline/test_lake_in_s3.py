@@ -8,7 +8,7 @@ from annotation_platform.schema.tables import DatasetVersions
 from tests.pipeline.conftest import open_platform
 
 # What names the run or the hour, and not the data, is left out.
-SAME = ("raw/", "images/", "landed/", "manifests/", "likenesses/", "tables/raw_images/",
+SAME = ("raw/", "images/", "landed/", "manifests/", "signatures/", "tables/raw_images/",
         "tables/cleaned_images/", "tables/image_embeddings/", "tables/selected_images/",
         "tables/training_set/", "tables/splits/")  # fmt: skip
 

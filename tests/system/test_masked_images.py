@@ -137,7 +137,7 @@ def test_a_server_that_reaches_the_originals_gets_nothing_to_show(label_studio, 
     client = LabelStudioClient(
         label_studio.url,
         label_studio.administrator.token,
-        image_files=image_source(str(lake)),
+        images=image_source(str(lake)),
         shown=shown_source(str(lake), str(lake / "shown")),
     )
     masked = copies({image_id(0): f"shown/images/{image_id(0)}-0123456789ab.png"})

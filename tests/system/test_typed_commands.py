@@ -64,7 +64,7 @@ def world(tmp_path_factory):
             folder,
             environment,
             {
-                "path/to/pictures": str(images),
+                "path/to/images": str(images),
                 "3fa9c1": image[:12],
                 "other.yaml": str(settings.policy_path),
                 "<registry>": str(settings.registry_path),

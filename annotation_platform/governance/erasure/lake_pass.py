@@ -31,7 +31,8 @@ _BULK = ("raw", "images", SHOWN, "landed", "sidecars")
 _BY_CONTENT = re.compile(r"(inputs|features/[^/]+)/(?P<digest>[0-9a-f]{64})\.\w+")
 _LINEAGE = re.compile(r"lineage/(?P<table>\w+)/(?P<round>[^/]+)/(?P<digest>[0-9a-f]{64})\.json")
 _TABLE = re.compile(r"tables/(?P<table>\w+)/(?P<round>[^/]+)\.parquet")
-_SIGNATURES = "likenesses/"
+_SIGNATURES = ("signatures/", "likenesses/")
+"""Folders of signatures; the last is that of v0.1.0."""
 _REWRITTEN = {".parquet", ".jsonl", ".json"}
 _THREADS = 8
 

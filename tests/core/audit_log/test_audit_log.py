@@ -314,6 +314,18 @@ def test_without_an_access_log_the_author_is_the_user_of_the_process(tmp_path):
     assert (line["author"], line["reads_head"]) == (system_user(), None)
 
 
+def test_the_actor_of_a_use_case_is_the_author_of_its_events(home):
+    version = {"tag": "set@v1.0.0", "commit": "c", "folder_md5": "m", "images": 2}
+    version["new_version"] = True
+    recording.record_release(ONE, version, home.lake, now=NOON, actor="ada")
+    recording.record_policy(policy(), home.lake, used_for="a test", now=NOON, actor="ben")
+    (*_, release, changed) = [
+        json.loads(line.data) for _, lines in EventLog(home.lake.store).read() for line in lines
+    ]
+    assert (release["action"], release["author"]) == ("release", "ada")
+    assert (changed["action"], changed["author"]) == ("policy", "ben")
+
+
 def policy(**sections):
     content = {"ontology": {"classes": [{"id": 1, "name": "cat"}]}, **sections}
     return parse_policy(json.dumps(content), where="a test")

@@ -190,8 +190,8 @@ def test_images_with_findings_are_included_with_the_actors_name(round_, tmp_path
     app.command()(relabel)
     done = CliRunner().invoke(app, ["--round", ROUND, "--by", "ann", "--kind", "class"])
     assert done.exit_code == 0, done.exception
-    pins = SelectionOverrides(lake.store).read()
-    pin = pins[round_.noisy[0]]
-    assert (pin.wanted, pin.by) == (True, "ann")
-    assert pin.reason.startswith("round-0001: the model disagrees: 2 class")
-    assert pin.at < datetime.now(UTC)
+    overrides = SelectionOverrides(lake.store).read()
+    override = overrides[round_.noisy[0]]
+    assert (override.wanted, override.by) == (True, "ann")
+    assert override.reason.startswith("round-0001: the model disagrees: 2 class")
+    assert override.at < datetime.now(UTC)

@@ -94,11 +94,11 @@ def test_every_group_is_covered_before_any_second_member(strategy):
 
 def test_a_group_asked_about_before_counts_as_covered():
     world = World(10, 2)
-    asked, pool = world.pool.iloc[::2][:5], world.pool.drop(world.pool.index[:10:2])
+    selected_before, pool = world.pool.iloc[::2][:5], world.pool.drop(world.pool.index[:10:2])
     policy = SelectionPolicy(budget=5, calibration_share=0.0)
-    inputs = SelectionInputs(pool, world.vectors, asked=asked)
+    inputs = SelectionInputs(pool, world.vectors, selected_before=selected_before)
     found = select_batch(inputs, policy=policy, round_id=ROUND).images
-    assert not set(world.group_of(found)) & set(asked["group_id"])
+    assert not set(world.group_of(found)) & set(selected_before["group_id"])
 
 
 @settings(max_examples=20, deadline=None)
