@@ -21,7 +21,7 @@ class Record:
     """The annotations of some rounds, and the ground truth of some of their images.
 
     Attributes:
-        labels: rows of ``human_labels``, whole annotations, with one more column ``wave``: 0 for
+        labels: rows of ``human_labels``, whole annotations, with one more column ``batch``: 0 for
             annotations that were requested at first, 1 and so on for those requested later because
             the vote margin was too small.
         truth: ground truth of images of the rounds: ``round_id``, ``image_id``, ``source`` and

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import pandas as pd
 
 from annotation_platform.audit_log.recording import record_policy
-from annotation_platform.consensus.lead import leads
+from annotation_platform.consensus.vote_margin import vote_margins
 from annotation_platform.errors import NotReadyError
 from annotation_platform.images.accepted import accepted_images
 from annotation_platform.labeling.annotation_tables import (
@@ -308,8 +308,8 @@ def _more_annotations(
     labels = labels[labels[HumanLabels.purpose] == Purpose.LABEL]
     assignments = Counter(task_id for task_id, _ in count.assignments)
     short = {
-        task_id: min(policy.vote_margin - lead, policy.maximum_annotations - assignments[task_id])
-        for task_id, lead in leads(labels).items()
+        task_id: min(policy.vote_margin - margin, policy.maximum_annotations - assignments[task_id])
+        for task_id, margin in vote_margins(labels).items()
     }
     return {task_id: annotations for task_id, annotations in short.items() if annotations > 0}
 

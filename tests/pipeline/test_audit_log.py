@@ -53,9 +53,9 @@ def played(tmp_path_factory):
         platform.change_policy(review={"gate": "manual", "sample_share": 0.5})
         platform.land(1)
         platform.start_round(ONE)
-        platform.annotation(ONE)
+        platform.annotate(ONE)
         assert platform.run("merge_round", ONE).success
-        open_task = platform.labeling.open_places(EXPERT)[0]
+        open_task = platform.labeling.open_assignments(EXPERT)[0]
         rejected = write_decision("reject", "a box of nothing")
         platform.labeling.submit(open_task.backend_task, EXPERT, rejected, 9.0)
         assert platform.decide(ONE)

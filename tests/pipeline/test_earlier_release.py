@@ -129,7 +129,7 @@ def continued(old, tmp_path_factory):
         )
         platform.land(3)
         platform.start_round(THREE)
-        annotated = platform.annotation(THREE)
+        annotated = platform.annotate(THREE)
         platform.merge(THREE)
         assert platform.run("release_round", THREE).success
         yield SimpleNamespace(home=Home(settings), annotated=annotated)

@@ -62,7 +62,7 @@ class Story:
     def play(self, round_id, batch):
         self.platform.land(batch)
         self.platform.start_round(round_id)
-        self.platform.annotation(round_id)
+        self.platform.annotate(round_id)
         assert self.platform.release(round_id, self.platform.run("merge_round", round_id)).success
         return str(self.lake.tables.read(DatasetVersions, round_id).iloc[0]["tag"])
 

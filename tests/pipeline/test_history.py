@@ -38,7 +38,7 @@ def annotate(platform, round_id, regions_of):
     """Let all annotators annotate their open assignments; None gives no annotation."""
     submitted = []
     for name in platform.labeling.annotators():
-        for place in platform.labeling.open_places(name):
+        for place in platform.labeling.open_assignments(name):
             result = regions_of(place.image_id) if place.round_id == round_id else None
             if result is not None:
                 annotation = platform.labeling.submit(place.backend_task, name, result, 5.0)
@@ -104,7 +104,7 @@ def go_through(platform):
     late = iter([True, False])
     annotate(platform, ONE, lambda image: box(names[0]) if image == left and next(late) else None)
     assert platform.run("merge_round", ONE).success
-    for each in platform.labeling.open_places(EXPERT):
+    for each in platform.labeling.open_assignments(EXPERT):
         decided = rejection("too dark\nto tell") if each.image_id == rejected else acceptance(each)
         platform.labeling.submit(each.backend_task, EXPERT, decided, 9.0)
         # Decisions of other annotators are not counted.
@@ -122,7 +122,7 @@ def go_through(platform):
     annotate(platform, TWO, lambda _: box("vessel"))
     for job in ("merge_round", "release_round"):
         assert platform.run(job, TWO).success
-        for each in platform.labeling.open_places(EXPERT):
+        for each in platform.labeling.open_assignments(EXPERT):
             platform.labeling.submit(each.backend_task, EXPERT, acceptance(each), 9.0)
     return rejected, left, edited
 

@@ -109,7 +109,7 @@ def test_what_people_label_later_adds_to_it(home):
     asked = set(tables.read(SelectedImages, "round-0002")["image_id"])
     images = accepted_images(home.lake.tables)
     assert asked == set(images.loc[images["round_id"] == "round-0002", "image_id"])
-    home.annotation("round-0002")
+    home.annotate("round-0002")
     home.release("round-0002", home.merge("round-0002"))
     labels = tables.read(TrainingSet, "round-0002").drop_duplicates("image_id")
     origin = labels.set_index("image_id")["origin"]
@@ -145,7 +145,7 @@ def test_people_are_asked_only_about_images_without_usable_labels(home):
 
     # Until people are done no version comes of this round alone; then it has all labels at once.
     assert requested(home.tick(labeling_complete_sensor)) == []
-    home.annotation("round-0001")
+    home.annotate("round-0001")
     assert requested(home.tick(labeling_complete_sensor)) == [("merge_round", "round-0001")]
     home.release("round-0001", home.merge("round-0001"))
     labels = tables.read(TrainingSet, "round-0001")
@@ -163,7 +163,7 @@ def test_people_can_be_asked_all_the_same(home):
     tables = home.lake.tables
     accepted = set(accepted_images(home.lake.tables)["image_id"])
     assert set(tables.read(SelectedImages, "round-0001")["image_id"]) == accepted
-    home.annotation("round-0001")
+    home.annotate("round-0001")
     home.release("round-0001", home.merge("round-0001"))
     assert set(tables.read(TrainingSet, "round-0001")["origin"]) == {"people"}
 

@@ -16,7 +16,7 @@ SAME = ("raw/", "images/", "landed/", "manifests/", "signatures/", "tables/raw_i
 def whole_round(platform):
     platform.hurry()
     platform.start_round()
-    platform.annotation("round-0001")
+    platform.annotate("round-0001")
     platform.merge("round-0001")
     platform.run("release_round", "round-0001")
     keys = [key for part in SAME for key in platform.lake.store.list(part.rstrip("/"))]

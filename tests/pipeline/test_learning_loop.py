@@ -45,7 +45,7 @@ def play(platform, batch, round_id):
     platform.land(batch)
     platform.hurry()
     started = platform.start_round(round_id)
-    platform.annotation(round_id)
+    platform.annotate(round_id)
     merged = platform.merge(round_id)
     assert platform.release(round_id, merged).success
     trained = platform.run("train_model", round_id)

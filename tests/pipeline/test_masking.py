@@ -25,7 +25,7 @@ def metadata(result, asset):
 
 def asked(platform):
     everybody = platform.labeling.annotators()
-    return [place for name in everybody for place in platform.labeling.open_places(name)]
+    return [place for name in everybody for place in platform.labeling.open_assignments(name)]
 
 
 def check_masked(platform, places, hidden):
@@ -57,7 +57,7 @@ def test_a_round_with_masks_shows_copies_and_proposes_nothing_that_is_masked(pla
     platform.land(1)
     platform.hurry()
     platform.start_round(ONE)
-    platform.annotation(ONE)
+    platform.annotate(ONE)
     platform.merge(ONE)
     for job in ("release_round", "train_model"):
         assert platform.run(job, ONE).success
@@ -80,7 +80,7 @@ def test_a_round_with_masks_shows_copies_and_proposes_nothing_that_is_masked(pla
         classes = {region["label"]["class_name"] for region in place.pre_annotations.content}
         assert name not in classes
     assert any(place.pre_annotations.content for place in places)
-    platform.annotation(TWO)
+    platform.annotate(TWO)
     # A reviewer is shown the same copies: here every image of the round is reviewed.
     change(platform, "review", gate="manual", sample_share=1.0)
     assert platform.run("merge_round", TWO).success

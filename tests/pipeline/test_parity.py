@@ -91,7 +91,7 @@ def test_commands_and_calls_do_what_runs_of_the_ui_do(platform, twin):
     assert command("round", "start") == {"round": ONE, "job": "start_round"}
     require_same(copy, platform, STARTED)
 
-    platform.annotation(ONE)
+    platform.annotate(ONE)
     copy = twin("merged")
     assert platform.run("merge_round", ONE).success
     run_job("merge_round", copy.settings, round_id=ONE)

@@ -80,7 +80,7 @@ class Story:
     def play(self, round_id, batch):
         self.platform.land(batch)
         self.platform.start_round(round_id)
-        self.platform.annotation(round_id)
+        self.platform.annotate(round_id)
         return self.merge(round_id)
 
 

@@ -94,14 +94,14 @@ def counted(tmp_path_factory):
         platform.hurry()
         platform.land(1)
         platform.start_round(ONE)
-        platform.annotation(ONE)
+        platform.annotate(ONE)
         for job in JOBS[1:]:
             assert platform.run(job, ONE).success
         with pytest.MonkeyPatch.context() as patch:
             platform.land(2)
             for job in JOBS:
                 if job == "merge_round":
-                    platform.annotation(TWO)
+                    platform.annotate(TWO)
                 if job == "start_round":
                     from sensors.landing import new_images_sensor
 

@@ -178,7 +178,7 @@ def test_a_round_is_merged_when_its_last_annotation_is_in_and_again_when_one_is_
     patient.run("start_round", "round-0001")
     waiting = patient.tick(labeling_complete_sensor)
     assert waiting.skip_reason.skip_message.startswith("round-0001: 0 of 24 annotations.")
-    patient.annotation("round-0001")
+    patient.annotate("round-0001")
     ready = patient.tick(labeling_complete_sensor)
     assert [request.partition_key for request in ready.run_requests] == ["round-0001"]
     assert keys(patient.tick(labeling_complete_sensor)) == keys(ready)
@@ -201,7 +201,7 @@ def test_between_two_looks_only_a_hint_makes_one(patient):
     patient.tick(new_images_sensor)
     patient.run("start_round", "round-0001")
     first = patient.tick(labeling_complete_sensor)
-    patient.annotation("round-0001")
+    patient.annotate("round-0001")
     between = patient.tick(labeling_complete_sensor, first.cursor)
     assert "no change signal since then" in between.skip_message
     ChangeSignals(patient.settings.change_signals_path).give()
@@ -213,7 +213,7 @@ def test_labels_that_fail_a_gate_are_not_released(patient):
     patient.land(1)
     patient.tick(new_images_sensor)
     patient.run("start_round", "round-0001")
-    patient.annotation("round-0001")
+    patient.annotate("round-0001")
     patient.merge("round-0001")
     assert versions(patient) == ["1.0.0"]
     tables = patient.lake.tables
@@ -237,7 +237,7 @@ def annotated(platform, **policy):
     platform.change_policy(**policy)
     platform.land(1)
     as_asked(platform, new_images_sensor)
-    platform.annotation("round-0001")
+    platform.annotate("round-0001")
 
 
 def versions(platform):
@@ -398,7 +398,7 @@ def test_an_overtaken_version_is_reported_without_a_model(patient):
         patient.land(batch)
         patient.tick(new_images_sensor)
         patient.run("start_round", round_id)
-        patient.annotation(round_id)
+        patient.annotate(round_id)
         patient.merge(round_id)
         patient.run("release_round", round_id)
     asked = {r.partition_key: r.job_name for r in patient.tick(new_version_sensor).run_requests}
@@ -420,7 +420,7 @@ def test_with_manual_gates_people_launch_and_sensors_say_what_is_due(patient):
     )
     patient.run("start_round", "round-0001")
     assert "start_round" not in skip_reason(patient, new_images_sensor)
-    patient.annotation("round-0001")
+    patient.annotate("round-0001")
     # The annotations are merged: no decision is open.
     assert len(keys(patient.tick(labeling_complete_sensor))) == 1
     patient.merge("round-0001")

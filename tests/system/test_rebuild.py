@@ -152,7 +152,7 @@ def story(tmp_path_factory):
             for batch, round_id in enumerate((ONE, TWO), start=1):
                 platform.land(batch)
                 platform.start_round(round_id)
-                platform.annotation(round_id)
+                platform.annotate(round_id)
                 assert platform.release(round_id, platform.merge(round_id)).success
             change_minds(platform)
             assert platform.release(ONE, platform.merge(ONE)).success
@@ -399,7 +399,7 @@ def merged(tmp_path, monkeypatch):
         platform.change_policy(release={"gate": "manual"})
         platform.land(1)
         platform.start_round(ONE)
-        platform.annotation(ONE)
+        platform.annotate(ONE)
         platform.merge(ONE)
         yield platform
 
@@ -463,7 +463,7 @@ def test_a_version_with_its_lake_in_s3_is_rebuilt(tmp_path, s3_bucket, monkeypat
         platform.hurry()
         platform.land(1)
         platform.start_round(ONE)
-        platform.annotation(ONE)
+        platform.annotate(ONE)
         platform.merge(ONE)
         assert released(platform).same
         row = platform.lake.tables.read(TrainingSet, ONE).iloc[0]

@@ -50,7 +50,7 @@ def world(tmp_path_factory):
             platform.land(number)
             platform.hurry()
             platform.start_round(round_id)
-            platform.annotation(round_id)
+            platform.annotate(round_id)
             assert platform.release(round_id, platform.merge(round_id)).success
         images = folder / "images"
         images.mkdir()

@@ -50,7 +50,7 @@ def drawn(annotations, truth, *, gold=None):
         for number, label in enumerate(known or [NOTHING])
     ]
     sizes = pd.DataFrame({"image_id": [], "width": [], "height": []})
-    together = pd.concat(labels, ignore_index=True).assign(wave=0)
+    together = pd.concat(labels, ignore_index=True).assign(batch=0)
     return Record(together, pd.DataFrame(rows, columns=COLUMNS), sizes, ONTOLOGY)
 
 

@@ -155,7 +155,7 @@ def test_what_back_ends_show_again_after_an_upgrade_is_no_further_revision(store
 
 
 def test_a_simulated_round_of_the_first_release_goes_on_in_the_same_file(simulated):
-    (assignment,) = simulated.open_places("ada")[:1]
+    (assignment,) = simulated.open_assignments("ada")[:1]
     assert assignment.pre_annotations.codec == FIRST_CODEC
     assert same_labels(
         decode(assignment.pre_annotations, CANVAS).labels, [proposal(10, 20, 60, 80).label]
