@@ -23,8 +23,8 @@ AVOIDED = (
 
 
 # What is over a limit today; a change may lower these figures and never raise them.
-LITERAL_COLUMNS = 1200
-PRODUCT_LINES = 74_707
+LITERAL_COLUMNS = 1156
+PRODUCT_LINES = 73_846
 
 
 def words_of(path):
