@@ -54,11 +54,6 @@ class Platform:
         for name, data in self.material.batches[batch - 1].items():
             self.lake.landing.put(f"batch-{batch}/{name}", data)
 
-    def hurry(self):
-        """Let rounds form at once, instead of a second after the last change."""
-        policy = self.settings.policy_path
-        policy.write_text(policy.read_text().replace("settle_seconds: 1.0", "settle_seconds: 0.0"))
-
     def change_policy(self, **sections):
         """Change settings of sections of params.yaml."""
         path = self.settings.policy_path
@@ -77,11 +72,8 @@ class Platform:
         )
 
     def start_round(self, round_id="round-0001"):
-        def start():
-            self.tick(new_images_sensor)
-            return self._events("start_round", round_id)
-
-        return self._result("start_round", self._step("start", round_id, take=start))
+        self.tick(new_images_sensor)
+        return self.run("start_round", round_id)
 
     def run(self, job, round_id, *, raise_on_error=True, only=None, tags=None):
         """Run a job on a round, or ``only`` these of its assets, as somebody does by hand.
@@ -145,6 +137,12 @@ class Platform:
             self.labeling.submit(task, name, result, seconds)
 
     def tick(self, sensor, cursor=None):
+        if sensor is new_images_sensor:
+            # It depends on nothing but the home, the instance and the cursor.
+            return self._step("tick", sensor.name, cursor, take=lambda: self._tick(sensor, cursor))
+        return self._tick(sensor, cursor)
+
+    def _tick(self, sensor, cursor):
         resources = {
             "lake": self.lake,
             "landing_events": LandingEvents("", self.settings.landing_url),
@@ -206,6 +204,9 @@ def prepare(material, home):
     """Make a home in which no image has landed yet, with its people, and return its settings."""
     options = DemoOptions(home=home, labeling="simulated", training_cpu_seconds=0.5, image_width=96)
     settings = prepare_home(material, options)
+    # Rounds form at once, instead of a second after the last change of the landing zone.
+    policy = settings.policy_path
+    policy.write_text(policy.read_text().replace("settle_seconds: 1.0", "settle_seconds: 0.0"))
     labeling = SimulatedLabeling(settings.home_path / "simulated-labeling.sqlite")
     for name in (*(person.name for person in make_people(4, 0)), EXPERT):
         labeling.add_annotator(name)

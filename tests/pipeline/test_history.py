@@ -80,7 +80,6 @@ def two_rounds(tmp_path_factory):
 
 def go_through(platform):
     platform.land(1)
-    platform.hurry()
     change(platform, review={"gate": "manual"}, labeling={"annotations_per_task": 2})
     assert platform.start_round(ONE).success
     images = sorted(platform.lake.tables.read(LabelTasks, ONE)["image_id"].unique())

@@ -14,7 +14,6 @@ SAME = ("raw/", "images/", "landed/", "manifests/", "likenesses/", "tables/raw_i
 
 
 def whole_round(platform):
-    platform.hurry()
     platform.start_round()
     platform.annotation("round-0001")
     platform.merge("round-0001")

@@ -43,7 +43,6 @@ def people_agreed_until(tables, round_id):
 
 def play(platform, batch, round_id):
     platform.land(batch)
-    platform.hurry()
     started = platform.start_round(round_id)
     platform.annotation(round_id)
     merged = platform.merge(round_id)

@@ -100,7 +100,6 @@ def counted(tmp_path_factory):
     counted = Counted()
     with open_platform(tmp_path_factory.mktemp("reads") / "home") as platform:
         platform.change_policy(review={"gate": "auto"})
-        platform.hurry()
         platform.land(1)
         platform.start_round(ONE)
         platform.annotation(ONE)

@@ -143,7 +143,6 @@ def story(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("resources.deployments.PROJECT_ROOT", source)
         with open_platform(folder / "home") as platform:
-            platform.hurry()
             # The review sample gives the reviewer tasks even without disputes.
             policy = platform.settings.policy_path
             text = policy.read_text()
@@ -395,7 +394,6 @@ def merged(tmp_path, monkeypatch):
     source = copied_source(tmp_path / "source")
     monkeypatch.setattr("resources.deployments.PROJECT_ROOT", source)
     with open_platform(tmp_path / "home") as platform:
-        platform.hurry()
         platform.change_policy(release={"gate": "manual"})
         platform.land(1)
         platform.start_round(ONE)
@@ -460,7 +458,6 @@ def test_a_version_with_its_lake_in_s3_is_rebuilt(tmp_path, s3_bucket, monkeypat
     source = copied_source(tmp_path / "source")
     monkeypatch.setattr("resources.deployments.PROJECT_ROOT", source)
     with open_platform(tmp_path / "home", lake=f"s3://{s3_bucket}/lake") as platform:
-        platform.hurry()
         platform.land(1)
         platform.start_round(ONE)
         platform.annotation(ONE)
