@@ -1,4 +1,4 @@
-"""Commands of the platform, run in this process: it has imported what each new one would import."""
+"""Commands of the platform and of DVC in this process, which has imported what they import."""
 
 import contextlib
 import contextvars
@@ -52,6 +52,21 @@ def run_command(
     assert isinstance(code, int)
     printed = {name: _text_of(stream) for name, stream in streams.items()}
     return subprocess.CompletedProcess(words, code, **printed)
+
+
+def run_dvc(folder: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
+    """Run DVC's own command in a folder, and return what it prints; it must succeed."""
+    from dvc.cli import main as dvc
+
+    printed = io.StringIO()
+    with (
+        mock.patch.dict(os.environ, environment or {}),
+        contextlib.redirect_stdout(printed),
+        contextlib.chdir(folder),
+    ):
+        code = dvc(list(arguments))
+    assert code == 0, printed.getvalue()
+    return printed.getvalue()
 
 
 def _text_of(stream: io.TextIOWrapper) -> str:

@@ -194,10 +194,14 @@ def together(names):
     return list(selection.resolve(defs.resolve_asset_graph()))
 
 
+def harbours(store=None):
+    """Three batches of eight images: what most tests land, drawn once in a session or process."""
+    return store.once("harbours", _drawn_harbours) if store else _drawn_harbours()
+
+
 @cache
-def harbours():
-    """Two batches of eight images: what most tests land, drawn once."""
-    return drawn_material(2, 8, seed=0)
+def _drawn_harbours():
+    return drawn_material(3, 8, seed=0)
 
 
 def prepare(material, home):
@@ -239,7 +243,7 @@ def open_platform(home, material=None, *, store=None, **places):
 
     With a ``store`` the home and the steps taken in it are copied where this session has them.
     """
-    material = material or harbours()
+    material = material or harbours(store)
     if store:
         settings, key = copy_home(store, material, home)
     else:
@@ -266,12 +270,6 @@ def _databases(instance):
     """Return the connections to what an instance in memory knows of runs and of events."""
     storages = (instance.run_storage, instance.event_log_storage)
     return [storage._held_conn.connection.driver_connection for storage in storages]
-
-
-@pytest.fixture(scope="session")
-def three_batches(store):
-    """Three batches of eight images, drawn once per session."""
-    return store.once("three-batches", lambda: drawn_material(3, 8, seed=0))
 
 
 @pytest.fixture

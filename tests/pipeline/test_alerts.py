@@ -211,8 +211,7 @@ def test_a_damaged_remote_is_reported(platform, tick, mail):
     platform.land(1)
     platform.start_round()
     platform.annotation(ONE)
-    platform.merge(ONE)
-    platform.run("release_round", ONE)
+    platform.release(ONE, platform.merge(ONE))
     tick()
     before = len(mail.seen)
 

@@ -73,8 +73,8 @@ class Story:
 
 
 @pytest.fixture
-def story(tmp_path, three_batches):
-    with open_platform(tmp_path / "home", three_batches) as platform:
+def story(tmp_path):
+    with open_platform(tmp_path / "home") as platform:
         platform.change_policy(review={"gate": "auto"}, labeling={"annotations_per_task": 3})
         yield Story(platform)
 

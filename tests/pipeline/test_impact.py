@@ -34,6 +34,7 @@ class Story:
         self.platform.land(batch)
         self.platform.start_round(round_id)
         self.platform.annotation(round_id)
+        self.platform.change_policy(release={"gate": "manual"}, review={"gate": "auto"})
         assert self.platform.run("merge_round", round_id).success
         return self.release(round_id)
 
@@ -63,10 +64,8 @@ class Story:
 
 
 @pytest.fixture
-def story(tmp_path, three_batches, store):
-    with open_platform(tmp_path / "home", three_batches, store=store) as platform:
-        platform.change_policy(release={"gate": "manual"})
-        platform.change_policy(review={"gate": "auto"}, labeling={"annotations_per_task": 3})
+def story(tmp_path, store):
+    with open_platform(tmp_path / "home", store=store) as platform:
         yield Story(platform)
 
 

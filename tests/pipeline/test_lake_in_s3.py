@@ -16,8 +16,7 @@ SAME = ("raw/", "images/", "landed/", "manifests/", "likenesses/", "tables/raw_i
 def whole_round(platform):
     platform.start_round()
     platform.annotation("round-0001")
-    platform.merge("round-0001")
-    platform.run("release_round", "round-0001")
+    platform.release("round-0001", platform.merge("round-0001"))
     keys = [key for part in SAME for key in platform.lake.store.list(part.rstrip("/"))]
     version = platform.lake.tables.read(DatasetVersions, "round-0001").iloc[0]
     return {key: platform.lake.store.get(key) for key in keys}, version["folder_md5"]

@@ -56,9 +56,8 @@ def test_a_round_with_masks_shows_copies_and_proposes_nothing_that_is_masked(pla
     platform.land(1)
     platform.start_round(ONE)
     platform.annotation(ONE)
-    platform.merge(ONE)
-    for job in ("release_round", "train_model"):
-        assert platform.run(job, ONE).success
+    assert platform.release(ONE, platform.merge(ONE)).success
+    assert platform.run("train_model", ONE).success
     name = platform.policy.ontology.names[0]
     # What little was learned is sure of nothing.
     change(platform, "labeling", minimum_score=0.0)

@@ -86,19 +86,21 @@ class Story:
 
 
 @pytest.fixture(scope="module")
-def story(tmp_path_factory, three_batches):
+def story(tmp_path_factory, store):
     home = tmp_path_factory.mktemp("story") / "home"
-    with open_platform(home, three_batches) as platform:
-        made = Story(platform)
-        platform.change_policy(review={"sample_share": 0.3})
-        yield made
+    with open_platform(home, store=store) as platform:
+        yield Story(platform)
 
 
 @pytest.fixture(scope="module")
 def tags(story):
     """Every version in order, by the action before it."""
     platform, lake = story.platform, story.lake
-    done = {"first": story.play(ONE, 1), "round": story.play(TWO, 2)}
+    platform.land(1)
+    platform.start_round(ONE)
+    platform.annotation(ONE)
+    platform.change_policy(review={"sample_share": 0.3})
+    done = {"first": story.merge(ONE), "round": story.play(TWO, 2)}
 
     labeling, names = platform.labeling, platform.policy.ontology.names
     collected = labeling.collect(ONE)

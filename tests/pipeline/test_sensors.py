@@ -391,8 +391,7 @@ def test_an_overtaken_version_is_reported_without_a_model(platform):
         platform.tick(new_images_sensor)
         platform.run("start_round", round_id)
         platform.annotation(round_id)
-        platform.merge(round_id)
-        platform.run("release_round", round_id)
+        platform.release(round_id, platform.merge(round_id))
     asked = {r.partition_key: r.job_name for r in platform.tick(new_version_sensor).run_requests}
     assert asked == {"round-0001": "report_round", "round-0002": "train_model"}
     platform.run("report_round", "round-0001")
