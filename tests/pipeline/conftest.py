@@ -4,7 +4,9 @@ A step that a test of this session took from the same state is copied, not taken
 ``tests/session_store.py``.
 """
 
+import os
 import shutil
+import subprocess
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,6 +32,9 @@ from annotation_platform.provenance.state import read_state
 from resources.deployments import build_resources
 from sensors.landing import new_images_sensor
 from tests.session_store import StepRecorder, digest_of
+
+LANDED = (1.78e9, 1.78e9)
+"""When files landed in homes whose steps are copied: time of access, time of change."""
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
 
@@ -137,10 +142,21 @@ class Platform:
             self.labeling.submit(task, name, result, seconds)
 
     def tick(self, sensor, cursor=None):
-        if sensor is new_images_sensor:
-            # It depends on nothing but the home, the instance and the cursor.
-            return self._step("tick", sensor.name, cursor, take=lambda: self._tick(sensor, cursor))
-        return self._tick(sensor, cursor)
+        if sensor is not new_images_sensor or not self.recorder:
+            return self._tick(sensor, cursor)
+        # Files are known by size and time: the same files in two homes must have the same time.
+        for path in self.settings.landing_path.rglob("*"):
+            if path.is_file() and not path.is_symlink():
+                os.utime(path, LANDED)
+
+        # This sensor depends on nothing but the home, the instance and the cursor.
+        def take():
+            result = self._tick(sensor, cursor)
+            # Unlike its values, the result of a sensor cannot be pickled.
+            return result if isinstance(result, dg.SkipReason) else values_of(result)
+
+        taken = self._step("tick", sensor.name, cursor, take=take)
+        return taken if isinstance(taken, dg.SkipReason) else dg.SensorResult(**taken)
 
     def _tick(self, sensor, cursor):
         resources = {
@@ -188,6 +204,12 @@ class Platform:
         return self._step("answer", round_id, take=take)
 
 
+def values_of(result):
+    """Return what a sensor of rounds requested, as the arguments of its result."""
+    names = ("run_requests", "skip_reason", "cursor", "dynamic_partitions_requests")
+    return {name: getattr(result, name) for name in names}
+
+
 def together(names):
     """These assets and those that their steps make too, as the Dagster UI takes them."""
     selection = dg.AssetSelection.assets(*names).required_multi_asset_neighbors()
@@ -217,6 +239,16 @@ def prepare(material, home):
     return settings
 
 
+def packed(settings):
+    """Pack the registry of a home: its files are copied with every home and looked at every step.
+
+    Publishing sets the times of all loose objects of its source tree, which then count as changed.
+    """
+    for command in (("repack", "-adq"), ("prune-packed", "-q")):
+        subprocess.run(["git", "-C", settings.registry_path, *command], check=True)
+    return settings
+
+
 def copy_home(store, material, home):
     """Copy a prepared home that this session made once, and return its settings and its key.
 
@@ -225,7 +257,7 @@ def copy_home(store, material, home):
     """
     key = digest_of("home", [sorted(batch) for batch in material.batches])
     original = store.folder / "homes" / key
-    settings = store.once(key, lambda: prepare(material, original))
+    settings = store.once(key, lambda: packed(prepare(material, original)))
     shutil.copytree(original, home, symlinks=True)
     here = {name: _moved(value, original, home) for name, value in settings if name != "remote"}
     return settings.model_copy(update=here), key
