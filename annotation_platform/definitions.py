@@ -13,8 +13,6 @@ from assets import (
     labeling,
     prediction,
     release,
-    reporting,
-    review,
     training,
 )
 from assets.describing import described
@@ -31,10 +29,8 @@ _assets = dg.load_assets_from_modules(
         prediction,
         labeling,
         consensus,
-        review,
         release,
         training,
-        reporting,
     ]
 )
 defs = dg.Definitions(

@@ -12,8 +12,8 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from annotation_platform.errors import SettingsError
-from annotation_platform.storage.keys import SHOWN
-from annotation_platform.versioning.address import is_address, parse_address
+from annotation_platform.registry_address import is_address, parse_address
+from annotation_platform.schema.keys import SHOWN
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 """The source tree this code runs from: it goes into every version."""
@@ -188,7 +188,7 @@ class Settings(BaseSettings):
     def registry_place(self) -> str:
         """The git repository that holds the versions: an absolute path, or an address.
 
-        There may be a secret in it: only ``versioning.address`` takes it apart.
+        There may be a secret in it: only ``registry_address`` takes it apart.
         """
         if is_address(self.registry):
             return self.registry

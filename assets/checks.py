@@ -13,7 +13,6 @@ from annotation_platform.ingestion.rounds import RoundManifests
 from annotation_platform.models.evaluation.agreement import agreement_drop
 from annotation_platform.pipeline.evaluate import agreement_so_far
 from annotation_platform.policy import Policy
-from annotation_platform.reporting.reconciliation import missing_outcomes
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.tables import (
     AnnotatorPace,
@@ -60,7 +59,9 @@ def every_object_has_one_outcome(
     lake: dg.ResourceParam[Lake],
 ) -> dg.AssetCheckResult:
     """Each arrival of the round is accepted, a duplicate or quarantined, and has one outcome."""
-    found = missing_outcomes(RoundManifests(lake.store).read(context.partition_key), cleaned_images)
+    found = gates.missing_outcomes(
+        RoundManifests(lake.store).read(context.partition_key), cleaned_images
+    )
     return _verdict(found, "objects without exactly one outcome", "Materialise the round again.")
 
 

@@ -9,15 +9,16 @@ import pandas as pd
 
 from annotation_platform.pipeline import result
 from annotation_platform.reporting import previews
-from annotation_platform.storage.keys import raw_key
+from annotation_platform.schema.keys import raw_key
 from annotation_platform.storage.lake import Lake
+from resources.pages import PagesResource
 
 _BAR = 16
 """Characters of the longest bar."""
 
 
 def materialized(
-    found: result.Result, lake: Lake, links: Mapping[str, dg.UrlMetadataValue] | None = None
+    found: result.Result, lake: Lake, pages: PagesResource
 ) -> Iterator[dg.MaterializeResult[pd.DataFrame]]:
     """Yield the tables of a result; the first table comes last and has the figures.
 
@@ -25,25 +26,30 @@ def materialized(
     """
     lead, *others = found.tables.items()
     for name, table in reversed(others):
-        shown = metadata(
-            {"rows_shown": min(len(table), 5), "preview": result.TableRows(table)}, lake
-        )
+        rows = {"preview": result.TableRows(table)}
+        shown = {"rows_shown": min(len(table), 5), **metadata(rows, lake, pages)}
         yield dg.MaterializeResult(asset_key=name, value=table, metadata=shown)
     version = dg.DataVersion(found.data_version) if found.data_version else None
     yield dg.MaterializeResult(
         asset_key=lead[0],
         value=lead[1],
         data_version=version,
-        metadata={**(links or {}), **metadata(found.figures, lake)},
+        metadata=metadata(found.figures, lake, pages),
     )
 
 
-def metadata(figures: Mapping[str, result.Figure], lake: Lake) -> dict[str, Any]:
-    """Return figures as Dagster metadata."""
-    return {name: _shown(figure, lake) for name, figure in figures.items()}
+def metadata(
+    figures: Mapping[str, result.Figure], lake: Lake, pages: PagesResource
+) -> dict[str, Any]:
+    """Return figures as Dagster metadata; without links to own pages if no server serves them."""
+    return {
+        name: _shown(figure, lake, pages.url)
+        for name, figure in figures.items()
+        if pages.url or not isinstance(figure, result.OwnPage)
+    }
 
 
-def _shown(figure: result.Figure, lake: Lake) -> Any:
+def _shown(figure: result.Figure, lake: Lake, pages: str) -> Any:
     markdown = dg.MetadataValue.md
     match figure:
         case result.Counts(values):
@@ -63,6 +69,8 @@ def _shown(figure: result.Figure, lake: Lake) -> Any:
             return markdown(previews.findings_preview(findings, truth, lake.image))
         case result.PageLink(url):
             return dg.MetadataValue.url(url)
+        case result.OwnPage(path):
+            return dg.MetadataValue.url(f"{pages}/{path}")
         case result.Markdown(text):
             return markdown(text)
         case float():

@@ -1,63 +1,84 @@
-"""The training set, and its publication as a version."""
+"""The decided labels, the training set, and its publication as a version."""
+
+from collections.abc import Sequence
 
 import dagster as dg
 
-from annotation_platform.ingestion.lake import LandingLake
-from annotation_platform.pipeline.auto_accept import AcceptInputs, auto_accept
+from annotation_platform.labeling.backends.protocol import LabelingBackend, Submission
+from annotation_platform.labeling.reviews import submitted_reviews
+from annotation_platform.pipeline.auto_accept import auto_accept
 from annotation_platform.pipeline.build_training_set import build_training_set
+from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.measure_errors import measure_errors
 from annotation_platform.pipeline.publish import publish
-from annotation_platform.policy import Policy
-from annotation_platform.schema.tables import (
-    AuditFrame,
-    ErrorBars,
-    Frame,
-    HumanLabels,
-    LabelTasks,
-    ModelPredictions,
-    ReviewedLabels,
-    SelectedImages,
-    TrainingRounds,
-    TrainingSet,
+from annotation_platform.pipeline.release_due import held_back, release_due
+from annotation_platform.pipeline.review import Reviewed, decide_reviews
+from annotation_platform.schema.tables import ConsensusLabels, Frame, ReviewTasks
+from assets.jobs import merge_round, release_round
+from assets.making import step
+from resources.causes import record_further_work
+
+
+def _decide(
+    run: dg.AssetExecutionContext,
+    context: RoundContext,
+    consensus_labels: Frame[ConsensusLabels],
+    review_tasks: Frame[ReviewTasks],
+    labeling: LabelingBackend,
+) -> Reviewed | None:
+    """Return the decided labels; None where a merge ends without a release."""
+    is_merge = run.run.job_name == merge_round.name
+    reason = (
+        "release.gate is manual" if is_merge and context.policy.release.gate == "manual" else ""
+    )
+    if not reason:
+        submitted = submitted_reviews(context.round_id, labeling)
+        reason = _merge_ends(run, context, review_tasks, submitted) if is_merge else ""
+    if reason:
+        context.report(f"{context.round_id} is merged, and not released by this run: {reason}.")
+        return None
+    return decide_reviews(context, consensus_labels, review_tasks, submitted)
+
+
+def _merge_ends(
+    run: dg.AssetExecutionContext,
+    context: RoundContext,
+    review_tasks: Frame[ReviewTasks],
+    submitted: Sequence[Submission],
+) -> str:
+    """Return why a merge ends here; empty if it goes on to the release."""
+    due = release_due(context, review_tasks, submitted)
+    reason = due.waits_for or held_back(context)
+    if not reason:
+        record_further_work(
+            run.instance, run.run.run_id, release_round.name, context.round_id, due.cause
+        )
+    return reason
+
+
+reviewed_labels = step(
+    _decide,
+    about="The labels that count: undisputed, or decided by a named reviewer with a reason.",
+    group="release",
+    kinds={"labelstudio"},
+    code_version="1",
+    reads=["cleaned_images", "label_tasks", "round_tasks", "imported_labels"],
 )
-from annotation_platform.versioning.store import VersionStore
-from assets.making import Made, round_context, tables_made
-from assets.metadata import materialized
-from resources.pages import PagesResource
 
-
-@tables_made(
-    "auto_labels",
-    "certificates",
-    "reaudits",
+auto_labels = step(
+    auto_accept,
+    about="Predictions accepted without a person, under a certificate that bounds their errors.",
     group="release",
     kinds={"scipy"},
     code_version="1",
     reads=["cleaned_images"],
 )
-def auto_labels(
-    context: dg.AssetExecutionContext,
-    model_predictions: Frame[ModelPredictions],
-    selected_images: Frame[SelectedImages],
-    audit_frame: Frame[AuditFrame],
-    label_tasks: Frame[LabelTasks],
-    human_labels: Frame[HumanLabels],
-    reviewed_labels: Frame[ReviewedLabels],
-    lake: dg.ResourceParam[LandingLake],
-    policy: dg.ResourceParam[Policy],
-) -> Made:
-    """Predictions accepted without a person, under a certificate that bounds their errors."""
-    chosen = model_predictions, selected_images, audit_frame
-    inputs = AcceptInputs(*chosen, label_tasks, human_labels, reviewed_labels)
-    return materialized(auto_accept(round_context(context, lake, policy), inputs), lake)
-
 
 # The pool has one slot: splits are drawn and versions numbered one after the other. Every table is
 # read for all finished rounds; earlier rounds may lack some.
-@tables_made(
-    "training_set",
-    "training_rounds",
-    "splits",
+training_set = step(
+    build_training_set,
+    about="Every label of every finished round and every imported label, with its permanent split.",
     group="release",
     kinds={"pandas"},
     code_version="3",
@@ -71,56 +92,25 @@ def auto_labels(
         "certificates",
         "reaudits",
     ],
-    optional=["splits"],
     pool="dvc",
 )
-def training_set(
-    context: dg.AssetExecutionContext,
-    lake: dg.ResourceParam[LandingLake],
-    policy: dg.ResourceParam[Policy],
-) -> Made:
-    """Every label of every finished round and every imported label, with its permanent split."""
-    return materialized(build_training_set(round_context(context, lake, policy)), lake)
 
-
-@tables_made(
-    "error_bars",
+error_bars = step(
+    measure_errors,
+    about="The share of wrong labels by origin and class, with confidence intervals.",
     group="release",
     kinds={"scipy"},
     code_version="1",
     reads=["cleaned_images", "consensus_labels", "review_tasks", "reviewed_labels", "certificates"],
 )
-def error_bars(
-    context: dg.AssetExecutionContext,
-    training_set: Frame[TrainingSet],
-    lake: dg.ResourceParam[LandingLake],
-    policy: dg.ResourceParam[Policy],
-) -> Made:
-    """The share of wrong labels by origin and class, with confidence intervals."""
-    return materialized(measure_errors(round_context(context, lake, policy), training_set), lake)
-
 
 # The check of error_bars can block the publication.
-@tables_made(
-    "dataset_version",
+dataset_version = step(
+    publish,
+    about="The published version: a git tag, and files to fetch with `dvc pull`.",
     group="release",
     kinds={"dvc", "git"},
     code_version="1",
     reads=["human_labels", "auto_labels"],
     pool="dvc",
 )
-def dataset_version(
-    context: dg.AssetExecutionContext,
-    training_set: Frame[TrainingSet],
-    training_rounds: Frame[TrainingRounds],
-    error_bars: Frame[ErrorBars],
-    lake: dg.ResourceParam[LandingLake],
-    policy: dg.ResourceParam[Policy],
-    versions: dg.ResourceParam[VersionStore],
-    pages: PagesResource,
-) -> Made:
-    """The published version: a git tag, and files to fetch with ``dvc pull``."""
-    round_ = round_context(context, lake, policy)
-    found = publish(round_, training_set, training_rounds, error_bars, versions)
-    links = pages.links(card=f"versions/{found.figures['version']}/card.html")
-    return materialized(found, lake, links)

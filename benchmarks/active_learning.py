@@ -41,11 +41,11 @@ from annotation_platform.images.embedding import ImageEmbedder
 from annotation_platform.models.detection.calibration import fit_calibration
 from annotation_platform.models.detection.detector import NetworkDetector, predict_files
 from annotation_platform.models.detection.training import train_detector
-from annotation_platform.models.detection.weight_files import build_from, read_weights
 from annotation_platform.models.embedder import ModelEmbedder
 from annotation_platform.models.evaluation.evaluation import evaluate
 from annotation_platform.models.fitting import TrainingOptions
 from annotation_platform.models.network_inputs import TrainingExample
+from annotation_platform.models.weight_files import DETECTOR_FILES
 from annotation_platform.policy import SelectionPolicy, TrainingPolicy
 from annotation_platform.schema.dataset import IMAGE_COLUMNS, LABEL_COLUMNS, Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS, as_boxes
@@ -64,11 +64,11 @@ DATA = Path(
     os.environ.get("ANNOTATION_TEST_DATA", Path(__file__).parents[1].parent / "shared" / "data")
 )
 STRATEGIES = {
-    "random": SelectionPolicy(strategy="random", audit_share=0.0),
-    "entropy": SelectionPolicy(strategy="entropy", audit_share=0.0),
-    "uncertainty": SelectionPolicy(strategy="uncertainty", audit_share=0.0),
-    "diversity": SelectionPolicy(strategy="diversity", audit_share=0.0),
-    "balance": SelectionPolicy(strategy="balance", audit_share=0.0),
+    "random": SelectionPolicy(strategy="random", calibration_share=0.0),
+    "entropy": SelectionPolicy(strategy="entropy", calibration_share=0.0),
+    "uncertainty": SelectionPolicy(strategy="uncertainty", calibration_share=0.0),
+    "diversity": SelectionPolicy(strategy="diversity", calibration_share=0.0),
+    "balance": SelectionPolicy(strategy="balance", calibration_share=0.0),
     # As the platform has it, a tenth by lot included.
     "combined": SelectionPolicy(),
 }
@@ -98,7 +98,7 @@ class World:
 class Point:
     """What a detector reached with so many labels."""
 
-    decoded: int
+    images: int
     boxes: int
     rare: float
     all: float
@@ -300,9 +300,9 @@ class First:
 
 def _tell_embedders(world, learner, asked, wanted):
     """Print how many rare objects the most unlike images hold."""
-    file = read_weights(learner.first.read_bytes(), where="first")
-    network = build_from(file, where="first")
-    model = ModelEmbedder(network, name="first", image_width=file.image_width)
+    file = DETECTOR_FILES.read(learner.first.read_bytes(), where="first")
+    network = DETECTOR_FILES.network(file, where="first")
+    model = ModelEmbedder(network, name="first", image_width=file.side)
     decoded = [decode(world.paths[one].read_bytes()) for one in world.pool]
     known = np.isin(world.pool, asked)
     left = np.array(world.pool)[~known]
@@ -374,7 +374,7 @@ def print_table(curves, names, rare):
                     for key in ("images", "boxes", "rare", "all")}  # fmt: skip
             spread = np.std([one.rare for one in at], ddof=1) if len(at) > 1 else float("nan")
             print(
-                f"{name:10s} {mean['pictures']:5.0f} images {mean['boxes']:6.0f} boxes  "
+                f"{name:10s} {mean['images']:5.0f} images {mean['boxes']:6.0f} boxes  "
                 f"{mean['rare']:.3f} ± {spread:.3f} over seeds  ({mean['all']:.3f})"
             )
     rng = np.random.default_rng(0)
@@ -412,7 +412,7 @@ def main():
     curves = defaultdict(dict)
 
     def report(seed, name, points):
-        line = "  ".join(f"{p.decoded}/{p.boxes}: {p.rare:.3f}" for p in points)
+        line = "  ".join(f"{p.images}/{p.boxes}: {p.rare:.3f}" for p in points)
         print(f"seed {seed} {name:10s} {line}  [{time.process_time() - started:.0f} CPU s]",
               flush=True)  # fmt: skip
 

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from annotation_platform.governance.audit_log.events import Event, EventLog
-from annotation_platform.governance.audit_log.recording import record_policy
+from annotation_platform.audit_log.events import Event, EventLog
+from annotation_platform.audit_log.recording import record_policy
 from annotation_platform.ingestion.lake import LakeUsage, open_lake
 from annotation_platform.policy import read_policy
 from annotation_platform.settings import PROJECT_ROOT

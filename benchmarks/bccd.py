@@ -31,9 +31,8 @@ from annotation_platform.models.detection.detector import (
     detect_files,
     predict_files,
 )
-from annotation_platform.models.detection.learning import examples_of
 from annotation_platform.models.detection.profiles import ProfiledDetector
-from annotation_platform.models.detection.training import train_detector
+from annotation_platform.models.detection.training import examples_of, train_detector
 from annotation_platform.models.evaluation.evaluation import evaluate
 from annotation_platform.policy import ProfilePolicy, TrainingPolicy
 from annotation_platform.schema.dataset import Dataset
@@ -125,7 +124,7 @@ def main():
     """Train once for each seed and print what came of it."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--seeds", type=int, default=3)
-    options.add_argument("--pictures", type=int, default=0, help="learn from so many; 0: all")
+    options.add_argument("--images", type=int, default=0, help="images to train on; 0: all")
     options.add_argument("--cpu-seconds", type=float, default=0.0, help="0: 110 for each thread")
     options.add_argument("--threads", type=int, default=1)
     options.add_argument("--batch-size", type=int, default=4)

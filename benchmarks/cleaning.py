@@ -46,8 +46,8 @@ from annotation_platform.images.quality import measure
 from annotation_platform.images.reduced import reduced
 from annotation_platform.images.signature import signature
 from annotation_platform.policy import CleaningPolicy
+from annotation_platform.schema.keys import raw_key
 from annotation_platform.schema.tables import CleanedImages, RawImages
-from annotation_platform.storage.keys import raw_key
 from annotation_platform.storage.objects import LocalObjectStore
 
 DATA = Path(
@@ -133,7 +133,7 @@ def our_pass(store, raw):
     wall, cpu = time.perf_counter(), time.process_time()
     cleaned = cleaning.clean_round(raw, CleanedImages.empty(), store, CleaningPolicy())
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    for key in [*store.list("images"), *store.list("likenesses")]:
+    for key in [*store.list("images"), *store.list("signatures")]:
         store.local_path(key).unlink()
     return wall, cpu, cleaned
 
@@ -192,16 +192,14 @@ def compare(chosen):
         images.mkdir()
         for path, name in zip(paths, raw["source_key"], strict=True):
             Path(images, name).hardlink_to(path)
-        script, simulate_annotation = Path(folder, "peer.py"), Path(folder, "answer.json")
+        script, answer_file = Path(folder, "peer.py"), Path(folder, "answer.json")
         script.write_text(PEER)
         ratios = []
         for _ in range(chosen.peer_pairs):
             _, cpu, _ = our_pass(store, raw)
             quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-            subprocess.run(
-                [chosen.peer_python, script, images, simulate_annotation], check=True, **quiet
-            )
-            peers = json.loads(simulate_annotation.read_text())
+            subprocess.run([chosen.peer_python, script, images, answer_file], check=True, **quiet)
+            peers = json.loads(answer_file.read_text())
             ratios.append(peers["all"] / cpu)
             print(
                 f"peers: {peers['all']:.1f} s of CPU (cleanvision {peers['quality']:.1f}), "
@@ -253,7 +251,7 @@ def one_round(chosen):
 def main():
     """Compare, or clean one round of so many images."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--pictures", type=int, default=2000)
+    options.add_argument("--images", type=int, default=2000)
     options.add_argument("--pairs", type=int, default=5)
     options.add_argument("--peer-python", help="python of an environment with the peers")
     options.add_argument("--peer-pairs", type=int, default=1)

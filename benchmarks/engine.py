@@ -25,7 +25,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from annotation_platform.images.hashing import perceptual_hash
+from annotation_platform.images.signature import signature
 from annotation_platform.storage.engine import map_each
 
 FILES = 3_000
@@ -47,7 +47,7 @@ class Examine:
             "width": width,
             "height": height,
             "sha256": hashlib.sha256(data).hexdigest(),
-            "perceptual_hash": perceptual_hash(pixels),
+            "perceptual_hash": signature(pixels).perceptual_hash,
         }
 
 
@@ -77,7 +77,7 @@ def cpu_seconds():
 def main():
     """Measure and print one JSON object per contestant."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pictures", type=int, default=FILES)
+    parser.add_argument("--images", type=int, default=FILES)
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     arguments = parser.parse_args()

@@ -29,10 +29,10 @@ from annotation_platform.ingestion.lake import lake_of
 from annotation_platform.pipeline.build_training_set import build_training_set
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.publish import publish
+from annotation_platform.schema.keys import image_key, raw_key
 from annotation_platform.schema.rounds import Arrival
 from annotation_platform.schema.tables import CleanedImages, ErrorBars, RawImages, table_named
 from annotation_platform.settings import Settings, settings_environment
-from annotation_platform.storage.keys import image_key, raw_key
 from annotation_platform.versioning.registry import make_registry
 from annotation_platform.versioning.store import VersionStore
 from benchmarks.provenance import (

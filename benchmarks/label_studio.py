@@ -24,14 +24,15 @@ from pathlib import Path
 import httpx
 
 from annotation_platform.formats.label_studio.results import write_pre_annotations
-from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient, _task
+from annotation_platform.labeling.backends.label_studio.client import LabelStudioClient
 from annotation_platform.labeling.backends.label_studio.image_sources import FolderImages
 from annotation_platform.labeling.backends.label_studio.interface import tasks_tab
+from annotation_platform.labeling.backends.label_studio.messages import task_of
 from annotation_platform.labeling.backends.protocol import Replica
 from annotation_platform.schema.annotations import PreAnnotation
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import Label
-from annotation_platform.servers.label_studio import LabelStudioServer, make_template
+from tests.system.prepared_label_studio import PreparedLabelStudio, make_template
 
 BATCH = PAGE = 500
 ONTOLOGY = Ontology.from_names(["cat", "dog"])
@@ -68,8 +69,8 @@ class Bare:
 
     def json(self, method, path, **options):
         """Return the JSON of an answer."""
-        simulate_annotation = self.http.request(method, path, **options).raise_for_status()
-        return simulate_annotation.json() if simulate_annotation.content else None
+        response = self.http.request(method, path, **options).raise_for_status()
+        return response.json() if response.content else None
 
     def send(self, project, tasks):
         """Import tasks, and return how many there are by the server's word."""
@@ -153,7 +154,7 @@ def measure_import(client, bare, images, tasks, people, pairs):
         settings = bare.json("GET", f"/api/projects/{project}/")
         asked = {"params": {"project": project}}
         storage = bare.json("GET", "/api/storages/localfiles/", **asked)[0]
-        sent = [_task(copy, theirs, images.address(copy.image_key)) for copy in copies]
+        sent = [task_of(copy, theirs, images.address(copy.image_key)) for copy in copies]
         names = sorted({copy.assignee for copy in copies})
         tabs = [tasks_tab("Everybody"), *(tasks_tab(name, assignee=name) for name in names)]
         sides = {
@@ -182,7 +183,7 @@ def measure_pull(client, bare, images, tasks, people, pairs):
     for copy in draw(round_id, tasks, people):
         drawn = write_pre_annotations(copy.pre_annotations, copy.width, copy.height)
         said = {"result": drawn, "lead_time": 12.5}
-        task = _task(copy, round_id, images.address(copy.image_key))
+        task = task_of(copy, round_id, images.address(copy.image_key))
         sent.append({**task, "annotations": [said]})
     bare.send(project, sent)
     sides = {
@@ -222,7 +223,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         lake = place / "lake"
-        with LabelStudioServer(
+        with PreparedLabelStudio(
             place / "label-studio",
             document_root=lake,
             secrets_path=place / "secrets.json",

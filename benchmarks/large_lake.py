@@ -26,7 +26,7 @@ import yaml
 
 from annotation_platform.definitions import defs
 from annotation_platform.demo.annotators import make_people
-from annotation_platform.demo.crowd import SimulatedSeat, annotation_round
+from annotation_platform.demo.crowd import SimulatedSession, annotate_round
 from annotation_platform.demo.scenes import draw_batch
 from annotation_platform.images.accepted import accepted_images
 from annotation_platform.images.embedding import IMAGE_EMBEDDER
@@ -138,8 +138,8 @@ def one_more_round(settings, round_id, servers):
     truth = drawn(lake)
     landed = time.monotonic()
     shown = until(lambda: lake.tables.exists(LabelTasks, round_id), servers, 1200) - landed
-    seats = {each.name: SimulatedSeat(labeling, each.name) for each in people}
-    annotation_round(round_id, people, seats, truth, seed=0, progress=lambda: None)
+    sessions = {each.name: SimulatedSession(labeling, each.name) for each in people}
+    annotate_round(round_id, people, sessions, truth, seed=0, progress=lambda: None)
     annotated = time.monotonic()
     done = until(lambda: len(list_versions(settings.registry_path)) > before, servers, 1200)
     return shown, done - annotated

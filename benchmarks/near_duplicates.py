@@ -32,7 +32,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from annotation_platform.images.near_duplicates import close_pairs
+from annotation_platform.images.near_duplicates import ClosePairs, close_across
 from annotation_platform.images.probing import probe_image
 from annotation_platform.images.signature import set_signature, signature, signature_rows
 from annotation_platform.images.similar_pairs import find_similar
@@ -95,21 +95,24 @@ def with_repeats(hashes, rng):
 def ours(hashes):
     """Return CPU seconds and pairs."""
     start = time.process_time()
-    found = close_pairs(hashes, bits=BITS)
-    return time.process_time() - start, found
+    found = close_across(hashes, hashes, bits=BITS)
+    # Each pair is found from both sides, as the peer finds it.
+    once = found.first < found.second
+    pairs = ClosePairs(found.first[once], found.second[once], found.bits[once])
+    return time.process_time() - start, pairs
 
 
 def peers(python, hashes):
     """Return CPU seconds and pairs of imagededup."""
     with tempfile.TemporaryDirectory() as folder:
-        given, simulate_annotation = Path(folder, "hashes.json"), Path(folder, "pairs.json")
+        given, found = Path(folder, "hashes.json"), Path(folder, "pairs.json")
         given.write_text(
             json.dumps({str(n): f"{int(value):016x}" for n, value in enumerate(hashes)})
         )
         script = Path(folder, "peer.py")
         script.write_text(PEER)
-        subprocess.run([python, script, given, str(BITS), simulate_annotation], check=True)
-        found = json.loads(simulate_annotation.read_text())
+        subprocess.run([python, script, given, str(BITS), found], check=True)
+        found = json.loads(found.read_text())
     return found["seconds"], {(*sorted((int(a), int(b))), d) for a, b, d in found["pairs"]}
 
 
@@ -160,7 +163,7 @@ def main():
     options.add_argument("--hashes", type=int, default=30_000)
     options.add_argument("--peer-python", help="python of an environment with imagededup 0.3.3")
     options.add_argument("--kind", choices=["random", "skewed", "both"], default="both")
-    options.add_argument("--likenesses", type=int, default=0, help="search these instead")
+    options.add_argument("--signatures", type=int, default=0, help="search these instead")
     options.add_argument("--seed", type=int, default=0)
     chosen = options.parse_args()
     if chosen.signatures:

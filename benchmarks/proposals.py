@@ -24,10 +24,9 @@ from torchvision.transforms.v2.functional import resize
 
 from annotation_platform.formats.voc import read_voc
 from annotation_platform.models.detection.detector import NetworkDetector, detect_files
-from annotation_platform.models.detection.learning import examples_of
 from annotation_platform.models.detection.profiles import ProfiledDetector
-from annotation_platform.models.detection.training import train_detector
-from annotation_platform.models.detection.weight_files import build_from, read_weights
+from annotation_platform.models.detection.training import examples_of, train_detector
+from annotation_platform.models.weight_files import DETECTOR_FILES
 from annotation_platform.policy import ProfilePolicy, TrainingPolicy
 
 DATA = Path(os.environ.get("ANNOTATION_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -60,7 +59,7 @@ def main():
     """Train for a moment, then take turns."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--pairs", type=int, default=7)
-    options.add_argument("--pictures", type=int, default=0, help="0: all")
+    options.add_argument("--images", type=int, default=0, help="0: all")
     options.add_argument("--threads", type=int, default=os.cpu_count())
     options.add_argument("--cpu-seconds", type=float, default=20.0, help="of training")
     options.add_argument("--image-width", type=int, default=320)
@@ -81,7 +80,9 @@ def main():
     chosen = dict(list(paths.items())[: asked.images or None])
     detector = NetworkDetector.from_bytes(trained.state, where="trained", device="cpu")
     serving = ProfiledDetector([detector], name="serving", policy=ProfilePolicy())
-    network = build_from(read_weights(trained.state, where="trained"), where="trained")
+    network = DETECTOR_FILES.network(
+        DETECTOR_FILES.read(trained.state, where="trained"), where="trained"
+    )
     theirs = bare(network, list(chosen.values()), asked.image_width)
     ours = detect_files(serving, chosen).boxes
     sure = sum(int((scores >= 0.5).sum()) for _, scores in theirs)

@@ -35,6 +35,7 @@ from annotation_platform.pipeline.build_training_set import build_training_set
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.publish import publish
 from annotation_platform.policy import Policy
+from annotation_platform.schema.keys import image_key
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.rounds import Arrival
 from annotation_platform.schema.tables import (
@@ -50,7 +51,6 @@ from annotation_platform.schema.tables import (
     table_named,
 )
 from annotation_platform.settings import Settings, settings_environment
-from annotation_platform.storage.keys import image_key
 from annotation_platform.storage.lineage import JournalEntries, TableInputs, input_key
 from annotation_platform.storage.table_files import table_digest
 from annotation_platform.versioning.registry import make_registry
@@ -79,11 +79,11 @@ def annotations_of_a_round(guideline, seed):
         truth = [(names[rng.integers(5)], cell % 8 * 160 + 20, cell // 8 * 160 + 20)
                  for cell in cells]  # fmt: skip
         for place, person in enumerate(np.delete(PEOPLE, number % 4), start=1):
-            simulate_annotation = f"{image}-{place}"
+            annotation_id = f"{image}-{place}"
             same = {
                 "round_id": "round-0001", "task_id": f"round-0001/label/{image}",
-                "image_id": image, "place": place, "annotation_id": simulate_annotation,
-                "revision": hashlib.sha256(f"{seed} {simulate_annotation}".encode()).hexdigest(),
+                "image_id": image, "place": place, "annotation_id": annotation_id,
+                "revision": hashlib.sha256(f"{seed} {annotation_id}".encode()).hexdigest(),
                 "annotator": str(person), "lead_time_seconds": 30.0, "geometry": "",
                 "submitted_at": BEGUN + timedelta(days=seed), "weights_sha256": "",
                 "changed": True, "purpose": "label", "blind": False, "guideline": guideline,
@@ -95,7 +95,7 @@ def annotations_of_a_round(guideline, seed):
                 shift = rng.normal(0, 2, 4)
                 said = names[rng.integers(5)] if rng.random() < 0.03 else name
                 rows.append(
-                    {**same, "label_id": f"{simulate_annotation}:{at:04d}", "class_name": said,
+                    {**same, "label_id": f"{annotation_id}:{at:04d}", "class_name": said,
                      "x1": x + shift[0], "y1": y + shift[1],
                      "x2": x + 110 + shift[2], "y2": y + 110 + shift[3]}
                 )  # fmt: skip

@@ -91,7 +91,7 @@ class World:
             for person in np.delete(np.array(self.people, dtype=object), number % 4):
                 said = simulate_annotation(
                     person, self.boxes([image]), width=width, height=height,
-                    ontology=self.truth.ontology, proposals=proposals.get(image, []),
+                    ontology=self.truth.ontology, pre_annotations=proposals.get(image, []),
                     rng=annotation_rng(person, image, seed=self.seed),
                 )  # fmt: skip
                 seconds += said.lead_time_seconds

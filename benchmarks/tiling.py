@@ -28,9 +28,8 @@ from annotation_platform.demo.harbour import draw_scene
 from annotation_platform.demo.scenes import ONTOLOGY
 from annotation_platform.models.detection.calibration import mark_right
 from annotation_platform.models.detection.detector import NetworkDetector, detect_files
-from annotation_platform.models.detection.learning import examples_of
 from annotation_platform.models.detection.profiles import ProfiledDetector
-from annotation_platform.models.detection.training import train_detector
+from annotation_platform.models.detection.training import examples_of, train_detector
 from annotation_platform.policy import ProfilePolicy, TrainingPolicy
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import as_boxes, box_areas
@@ -149,7 +148,7 @@ def look(detector, paths, policy):
 def compare(train, test, asked):
     """Train both, look in three ways, and print the tables."""
     tiles = ProfilePolicy(
-        tile_side=asked.tile_side, tile_overlap=asked.overlap, most_passes=asked.most_passes
+        tile_side=asked.tile_side, tile_overlap=asked.overlap, maximum_passes=asked.maximum_passes
     )
     whole = learn(*train, asked, 0)
     tiled = learn(*train, asked, asked.tile_side)

@@ -23,7 +23,7 @@ import dagster as dg
 import yaml
 
 from annotation_platform.demo.annotators import make_people
-from annotation_platform.demo.crowd import SimulatedSeat, annotation_round
+from annotation_platform.demo.crowd import SimulatedSession, annotate_round
 from annotation_platform.demo.material import drawn_material
 from annotation_platform.demo.run import DemoOptions, prepare_home
 from annotation_platform.ingestion.lake import lake_of
@@ -57,8 +57,8 @@ def round_of(number, files, lake, settings, labeling, people, material, servers,
     stable = time.monotonic() + settle
     asked = until(lambda: lake.tables.exists(LabelTasks, round_id), servers)
     time.sleep(moment.uniform(0, LOOK_SECONDS))
-    seats = {each.name: SimulatedSeat(labeling, each.name) for each in people}
-    annotation_round(round_id, people, seats, material.truth, seed=0, progress=lambda: None)
+    sessions = {each.name: SimulatedSession(labeling, each.name) for each in people}
+    annotate_round(round_id, people, sessions, material.truth, seed=0, progress=lambda: None)
     annotated = time.monotonic()
     tagged = until(lambda: len(list_versions(settings.registry_path)) == number, servers)
     until(lambda: lake.tables.exists(RoundReports, round_id), servers)

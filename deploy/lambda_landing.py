@@ -10,12 +10,12 @@ import json
 from typing import Any
 
 from annotation_platform.errors import DataError
-from annotation_platform.governance.erasure.record import Erasures
 from annotation_platform.ingestion.events import created_keys
 from annotation_platform.ingestion.ingest import store_image
 from annotation_platform.ingestion.lake import lake_of
 from annotation_platform.ingestion.landing_zone import S3LandingZone
 from annotation_platform.settings import read_settings
+from annotation_platform.storage.erasures import Erasures
 
 
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:

@@ -3,8 +3,8 @@
 import dagster as dg
 from pydantic import SecretStr
 
+from annotation_platform.registry_address import is_address
 from annotation_platform.settings import PROJECT_ROOT, Settings
-from annotation_platform.versioning.address import is_address
 from resources.alerting import AlertingResource
 from resources.labeling import PollScheduleResource, labeling_resource
 from resources.models import ModelRegistryResource
@@ -43,7 +43,7 @@ def build_resources(settings: Settings) -> dict[str, object]:
         ),
         "policy": policy,
         "labeling": labeling_resource(settings),
-        "looks": PollScheduleResource(
+        "poll_schedule": PollScheduleResource(
             change_signals=str(settings.change_signals_path),
             poll_seconds=settings.labeling_poll_seconds,
         ),

@@ -95,13 +95,17 @@ class _Actor:
         return {**actor, "asset": step}
 
 
-def _actor(run: dg.DagsterRun) -> _Actor:
+def started_by(run: dg.DagsterRun) -> str:
     """Return who started a run: a user known to Dagster, a sensor, a schedule, or ``dagster``."""
     named = [(tag, name) for tag, name in _STARTERS if tag in run.tags]
-    author = "".join(f"{name}{run.tags[tag]}" for tag, name in named[:1]) or "dagster"
+    return "".join(f"{name}{run.tags[tag]}" for tag, name in named[:1]) or "dagster"
+
+
+def _actor(run: dg.DagsterRun) -> _Actor:
+    """Return the actor of a run."""
     partition = run.tags.get(_PARTITION, "")
     job = f"{run.job_name} of {partition}" if partition else run.job_name
-    return _Actor(author, run.tags.get(_REASON, job), run.run_id)
+    return _Actor(started_by(run), run.tags.get(_REASON, job), run.run_id)
 
 
 class LandingEventsResource(dg.ConfigurableResource[LandingEvents]):

@@ -35,7 +35,7 @@ def labeling_complete_sensor(
     labeling: dg.ResourceParam[LabelingBackend],
     lake: dg.ResourceParam[Lake],
     policy: dg.ResourceParam[Policy],
-    looks: dg.ResourceParam[PollSchedule],
+    poll_schedule: dg.ResourceParam[PollSchedule],
 ) -> dg.SensorResult | dg.SkipReason:
     """Merge a round once its annotations are complete, and again when one of them is edited.
 
@@ -44,7 +44,7 @@ def labeling_complete_sensor(
     """
     seen: dict[str, Any] = json.loads(context.cursor) if context.cursor else {}
     now = datetime.now(UTC)
-    if too_soon := not_due(looks, seen.get("polled_at"), now):
+    if too_soon := not_due(poll_schedule, seen.get("polled_at"), now):
         return too_soon
     started = lake.tables.rounds(LabelTasks)
     merged = [key for key in started if lake.tables.exists(ConsensusLabels, key)]

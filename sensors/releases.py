@@ -38,7 +38,7 @@ def review_complete_sensor(
     labeling: dg.ResourceParam[LabelingBackend],
     lake: dg.ResourceParam[LandingLake],
     policy: dg.ResourceParam[Policy],
-    looks: dg.ResourceParam[PollSchedule],
+    poll_schedule: dg.ResourceParam[PollSchedule],
 ) -> dg.SensorResult | dg.SkipReason:
     """Release a round once its labels are resolved, reviewed and pass the gates.
 
@@ -47,7 +47,7 @@ def review_complete_sensor(
     """
     seen: dict[str, Any] = json.loads(context.cursor) if context.cursor else {}
     now = datetime.now(UTC)
-    if too_soon := not_due(looks, seen.get("polled_at"), now):
+    if too_soon := not_due(poll_schedule, seen.get("polled_at"), now):
         return too_soon
     tokens = dict(seen.get("change_tokens", {}))
     resolved = lake.tables.rounds(ReviewTasks)

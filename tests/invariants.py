@@ -14,10 +14,10 @@ from annotation_platform.images.cleaning import clean_round
 from annotation_platform.labeling.counting import count_annotations
 from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.pipeline.earlier import earlier_rounds
-from annotation_platform.reporting.reconciliation import damaged_images, reconcile_arrivals
 from annotation_platform.schema.tables import CleanedImages, RawImages
 from annotation_platform.schema.tables.shared import AnnotationState
 from annotation_platform.storage.table_files import table_bytes
+from tests.reconciliation import damaged_images, reconcile_arrivals
 
 
 def check_account(lake):

@@ -135,10 +135,10 @@ DEFECTS = [
     ),
     Defect(
         "Reconciliation accepts an arrival with two outcomes.",
-        "annotation_platform/reporting/reconciliation.py",
+        "annotation_platform/curation/gates.py",
         "if rows[key, stamp] != 1",
         "if rows[key, stamp] < 1",
-        ("tests/core/reporting/test_reconciliation.py",),
+        ("tests/core/curation/test_reconciliation.py",),
     ),
     Defect(
         "A round takes files that are still being written: the settle time is ignored.",
@@ -236,16 +236,16 @@ DEFECTS = [
     Defect(
         "An image on the exclude list is selected.",
         "annotation_platform/selection/batch.py",
-        "board = Board(candidates, np.array(out, dtype=np.int64))",
-        "board = Board(candidates, np.array([], dtype=np.int64))",
-        ("tests/core/selection/test_pins.py",),
+        "state = SelectionState(candidates, np.array(out, dtype=np.int64))",
+        "state = SelectionState(candidates, np.array([], dtype=np.int64))",
+        ("tests/core/selection/test_overrides.py",),
     ),
     Defect(
         "Images on the include list come on top of the budget.",
         "annotation_platform/selection/batch.py",
-        "left = len(population) if whole else max(0, policy.budget - len(board.picks))",
+        "left = len(population) if whole else max(0, policy.budget - len(state.picks))",
         "left = len(population) if whole else policy.budget",
-        ("tests/core/selection/test_batch.py", "tests/core/selection/test_pins.py"),
+        ("tests/core/selection/test_batch.py", "tests/core/selection/test_overrides.py"),
     ),
     # Models
     Defect(

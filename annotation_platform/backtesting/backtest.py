@@ -23,7 +23,7 @@ DRAWS = 20
 AMOUNTS = (ANNOTATIONS, SECONDS)
 COST = "cost"
 
-_REPLAYED = {"annotations_per_task", "annotations_by_class", "stop_at_lead", "most_annotations"}
+_REPLAYED = {"annotations_per_task", "annotations_by_class", "vote_margin", "maximum_annotations"}
 """Settings of ``labeling`` that a backtest can change."""
 
 

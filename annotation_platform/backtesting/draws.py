@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from annotation_platform.consensus.lead import leads
+from annotation_platform.consensus.vote_margin import vote_margins
 from annotation_platform.policy import LabelingPolicy
 from annotation_platform.schema.tables import HumanLabels
 
@@ -54,7 +54,7 @@ class Draws:
         self.tasks = np.asarray(names, dtype=object)  # (T,)
         self.have: IntArray = np.bincount(task, minlength=len(names)).astype(np.int64)
         self.task = task  # (A,) position of each annotation's task in ``tasks``
-        self._wave = annotations["wave"].to_numpy()
+        self._batch = annotations["batch"].to_numpy()
         self._start = np.concatenate([[0], np.cumsum(self.have)])
         self._policy = policy
         first = [policy.first_annotations(proposed.get(name, frozenset())) for name in names]
@@ -63,8 +63,8 @@ class Draws:
         self._annotation = pd.Index(annotations["annotation_id"]).get_indexer(
             pd.Index(labels[HumanLabels.annotation_id])
         )
-        # The lead of a set of annotations is constant, and few distinct sets occur.
-        self._leads: dict[tuple[int, bytes], int] = {}
+        # The margin of a set of annotations is constant, and few distinct sets occur.
+        self._margins: dict[tuple[int, bytes], int] = {}
 
     def draw(self, rng: np.random.Generator) -> Draw:
         """Return one draw.
@@ -72,16 +72,16 @@ class Draws:
         A task for which the policy requests more annotations than were recorded gets all of them,
         and is ``short``.
         """
-        order = np.lexsort((rng.random(len(self.task)), self._wave, self.task))
+        order = np.lexsort((rng.random(len(self.task)), self._batch, self.task))
         turn = np.empty(len(order), dtype=np.int64)
         turn[order] = np.arange(len(order)) - self._start[self.task[order]]
         short = self._first > self.have
         count = np.minimum(self._first, self.have)
-        open_ = np.arange(len(self.tasks)) if self._policy.stop_at_lead else np.zeros(0, np.intp)
+        open_ = np.arange(len(self.tasks)) if self._policy.vote_margin else np.zeros(0, np.intp)
         while len(open_):
-            lead = self._lead(open_, turn < count[self.task])
+            margin = self._vote_margin(open_, turn < count[self.task])
             more = np.minimum(
-                self._policy.stop_at_lead - lead, self._policy.most_annotations - count[open_]
+                self._policy.vote_margin - margin, self._policy.maximum_annotations - count[open_]
             )
             open_, more = open_[more > 0], more[more > 0]
             requested = count[open_] + more
@@ -96,15 +96,15 @@ class Draws:
         rows: pd.DataFrame = self._labels[chosen[self._annotation]]
         return rows
 
-    def _lead(self, tasks: npt.NDArray[np.intp], chosen: BoolArray) -> IntArray:
+    def _vote_margin(self, tasks: npt.NDArray[np.intp], chosen: BoolArray) -> IntArray:
         """Return the vote margin of the chosen annotations of each of these tasks."""
         keys = [
             (at, chosen[self._start[at] : self._start[at + 1]].tobytes()) for at in tasks.tolist()
         ]
-        new = [key for key in keys if key not in self._leads]
+        new = [key for key in keys if key not in self._margins]
         if new:
             is_new = np.zeros(len(self.tasks), dtype=bool)
             is_new[[at for at, _ in new]] = True
-            found = leads(self.rows(chosen & is_new[self.task]))
-            self._leads |= {key: found[self.tasks[key[0]]] for key in new}
-        return np.array([self._leads[key] for key in keys], dtype=np.int64)
+            found = vote_margins(self.rows(chosen & is_new[self.task]))
+            self._margins |= {key: found[self.tasks[key[0]]] for key in new}
+        return np.array([self._margins[key] for key in keys], dtype=np.int64)

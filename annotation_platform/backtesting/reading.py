@@ -16,7 +16,7 @@ from annotation_platform.labeling.guidelines import guideline_of
 from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.labeling.round_decisions import cancelled_rounds
-from annotation_platform.labeling.tasks import shown_predictions
+from annotation_platform.models.shown_predictions import shown_predictions
 from annotation_platform.policy import Policy
 from annotation_platform.schema.tables import ConsensusLabels, HumanLabels, ModelPredictions
 from annotation_platform.storage.lake import Lake
@@ -101,24 +101,24 @@ def _merged(lake: Lake, named: Sequence[str]) -> list[str]:
 
 
 def _round_labels(round_id: str, lake: Lake) -> tuple[pd.DataFrame, str]:
-    """Return the labels of a round with the ``wave`` of each annotation, and a note or "".
+    """Return the labels of a round with the ``batch`` of each annotation, and a note or "".
 
-    An assignment that replaces one whose replica was lost belongs to the wave of the original. Gold
-    tasks never get further annotations: if other tasks did, gold tasks do not represent them.
+    An assignment that replaces one whose replica was lost belongs to the batch of the original.
+    Gold tasks never get further annotations: if other tasks did, gold tasks do not represent them.
     """
     labels = lake.tables.read(HumanLabels, round_id)
-    wave_of: dict[tuple[str, int], int] = {}
+    batch_of: dict[tuple[str, int], int] = {}
     for number, (_, assignments) in enumerate(AssignmentPlan(lake.store, round_id).batches()):
         for each in assignments:
-            first = wave_of.get((each.image_id, each.stands_for), number)
-            wave_of[each.image_id, each.assignment] = first
+            first = batch_of.get((each.image_id, each.stands_for), number)
+            batch_of[each.image_id, each.assignment] = first
     slots = zip(labels[HumanLabels.image_id], labels[HumanLabels.place], strict=True)
-    waves = [wave_of.get((str(image), int(slot)), 0) for image, slot in slots]
-    labels = labels.assign(wave=pd.Series(waves, index=labels.index, dtype="int64"))
+    batches = [batch_of.get((str(image), int(slot)), 0) for image, slot in slots]
+    labels = labels.assign(batch=pd.Series(batches, index=labels.index, dtype="int64"))
     # A reinstalled back end numbers its annotations from 1 again.
     labels[HumanLabels.annotation_id] = f"{round_id}/" + labels[HumanLabels.annotation_id]
     gold = labels[HumanLabels.purpose] == "gold"
-    if (labels["wave"] > 0).any() and gold.any():
+    if (labels["batch"] > 0).any() and gold.any():
         return labels[~gold], (
             f"gold tasks of {round_id} are not used: unlike other tasks, they got no further"
             " annotations"

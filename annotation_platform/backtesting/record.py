@@ -21,7 +21,7 @@ class Record:
     """The annotations of some rounds, and the ground truth of some of their images.
 
     Attributes:
-        labels: rows of ``human_labels``, whole annotations, with one more column ``wave``: 0 for
+        labels: rows of ``human_labels``, whole annotations, with one more column ``batch``: 0 for
             annotations that were requested at first, 1 and so on for those requested later because
             the vote margin was too small.
         truth: ground truth of images of the rounds: ``round_id``, ``image_id``, ``source`` and
@@ -105,10 +105,10 @@ def require_support(
 
 
 def _settings(policy: LabelingPolicy) -> str:
-    if policy.stop_at_lead:
+    if policy.vote_margin:
         return (
-            f"labeling.stop_at_lead {policy.stop_at_lead} "
-            f"with most_annotations {policy.most_annotations}"
+            f"labeling.vote_margin {policy.vote_margin} "
+            f"with maximum_annotations {policy.maximum_annotations}"
         )
     if policy.annotations_by_class:
         return (
@@ -118,8 +118,8 @@ def _settings(policy: LabelingPolicy) -> str:
 
 
 def _remedy(policy: LabelingPolicy, most: int) -> str:
-    if policy.stop_at_lead:
-        return f"Set most_annotations to at most {most}, and no larger lead than was recorded."
+    if policy.vote_margin:
+        return f"Set maximum_annotations to at most {most}, and no larger lead than was recorded."
     return f"Set it to 1 to {most}."
 
 

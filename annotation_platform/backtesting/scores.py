@@ -15,11 +15,12 @@ from annotation_platform.backtesting.record import Record
 from annotation_platform.consensus.agreement import hits_by_image
 from annotation_platform.consensus.resolve import Consensus, resolve_consensus
 from annotation_platform.curation.carry_over import carry_over
-from annotation_platform.labeling.review_sampling import review_sample
+from annotation_platform.labeling.reviews import reviews_due
 from annotation_platform.policy import Policy
 from annotation_platform.schema.geometry import FloatArray
 from annotation_platform.schema.shapes import CLASSIFICATIONS, REGIONS
-from annotation_platform.schema.tables import Conflicts, HumanLabels
+from annotation_platform.schema.tables import Conflicts, HumanLabels, ReviewTasks
+from annotation_platform.schema.tables.shared import Purpose
 
 OBJECTS, CHOICES = "objects_f1", "choices_right"
 RELEASED_OBJECTS, RELEASED_CHOICES = "released_objects_f1", "released_choices_right"
@@ -170,13 +171,13 @@ class Scorer:
 def _review_outcome(
     round_id: str, labels: pd.DataFrame, consensus: Consensus, policy: Policy
 ) -> _ReviewOutcome:
-    asked = set(labels.loc[labels[HumanLabels.purpose] == "label", HumanLabels.image_id])
+    asked = set(labels.loc[labels[HumanLabels.purpose] == Purpose.LABEL, HumanLabels.image_id])
     conflicts = consensus.conflicts
-    open_ = set(conflicts.loc[~conflicts[Conflicts.settled], Conflicts.image_id])
     if policy.review.gate == "auto":
+        open_ = set(conflicts.loc[~conflicts[Conflicts.settled], Conflicts.image_id])
         return _ReviewOutcome(asked, reviewed=set(), left_out=open_)
-    plan = review_sample(round_id, _of(asked, consensus.labels), open_, policy)
-    return _ReviewOutcome(asked, reviewed=open_ | set(plan.sample["item"]), left_out=set())
+    due = reviews_due(round_id, _of(asked, consensus.labels), conflicts, policy)
+    return _ReviewOutcome(asked, reviewed=set(due[ReviewTasks.image_id]), left_out=set())
 
 
 def _among(chosen: Collection[str], images: Sequence[str]) -> npt.NDArray[np.bool_]:

@@ -24,8 +24,8 @@ _MEANS = {"run", "asset", "command"}
 @app.command("verify")
 def audit_verify(as_json: AsJson = False) -> None:
     """Find the first line of the logs that was changed, added, moved or removed."""
-    from annotation_platform.governance.audit_log.events import EventLog
-    from annotation_platform.governance.audit_log.verify import verify_logs
+    from annotation_platform.audit_log.events import EventLog
+    from annotation_platform.audit_log.verify import verify_logs
     from annotation_platform.ingestion.lake import access_log_of, lake_of
     from annotation_platform.settings import read_settings
 
@@ -60,8 +60,8 @@ def audit_show(
     as_json: AsJson = False,
 ) -> None:
     """Show releases, reviews, decisions and policy changes: actor, time and reason."""
-    from annotation_platform.governance.audit_log.events import ACTIONS
-    from annotation_platform.governance.audit_log.reading import (
+    from annotation_platform.audit_log.events import ACTIONS
+    from annotation_platform.audit_log.reading import (
         READS,
         LogFilter,
         parse_moment,

@@ -199,8 +199,8 @@ def noise_curve(
     """
     from annotation_platform.models.from_version import noise_curve_on_version
     from annotation_platform.policy import read_policy
+    from annotation_platform.schema.version_names import typed_tag
     from annotation_platform.versioning.loading import load
-    from annotation_platform.versioning.manifest import typed_tag
 
     if bool(version) == (data is not None):
         raise SettingsError("noise-curve: give --version or --data, one of them.")

@@ -75,7 +75,7 @@ def skill_list(email: Email, as_json: AsJson = False) -> None:
 
 
 def _set_skill(email: str, skill: str, *, granted: bool, as_json: bool) -> None:
-    from annotation_platform.governance.audit_log.recording import record_skill
+    from annotation_platform.audit_log.recording import record_skill
     from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.labeling.skills import Skills
     from annotation_platform.settings import read_settings
@@ -90,7 +90,7 @@ def _set_skill(email: str, skill: str, *, granted: bool, as_json: bool) -> None:
 
 
 def _record_person(email: str, change: str) -> None:
-    from annotation_platform.governance.audit_log.recording import record_person
+    from annotation_platform.audit_log.recording import record_person
     from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.settings import read_settings
 

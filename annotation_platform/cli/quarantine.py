@@ -56,9 +56,9 @@ def quarantine_show(
     """Write the original file of a quarantined image."""
     from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.ingestion.quarantine import find_image
+    from annotation_platform.schema.keys import raw_key
     from annotation_platform.schema.tables import CleanedImages
     from annotation_platform.settings import read_settings
-    from annotation_platform.storage.keys import raw_key
 
     lake = lake_of(read_settings())
     row = find_image(image_id, lake.tables.read_all(CleanedImages))

@@ -33,7 +33,7 @@ def open_git(
 
 def own_registry(settings: "Settings") -> "RegistryPlace":
     """Return the own registry: a folder as it is, present or not; one with an address opened."""
-    from annotation_platform.versioning.address import is_address
+    from annotation_platform.registry_address import is_address
 
     return open_git(settings) if is_address(settings.registry) else settings.registry_path
 
@@ -45,7 +45,7 @@ def remote_url(settings: "Settings", where: Registry = OWN) -> str:
     this home, holds the own versions only if they were published from this home, which is not
     known for a registry with an address.
     """
-    from annotation_platform.versioning.address import is_address
+    from annotation_platform.registry_address import is_address
 
     if where.remote or where.registry:
         return where.remote
@@ -72,7 +72,7 @@ def read_version(settings: "Settings", version: str, where: Registry) -> "Versio
     """Return a version by tag or number, with its inputs if the lake of this home has them."""
     from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.provenance.state import read_state
-    from annotation_platform.versioning.manifest import typed_tag
+    from annotation_platform.schema.version_names import typed_tag
 
     return read_state(
         open_git(settings, where.registry),
@@ -89,7 +89,7 @@ def tag_of(git: "Git", version: str) -> str:
         PublishError: the registry has no version.
     """
     from annotation_platform.errors import PublishError
-    from annotation_platform.versioning.manifest import typed_tag
+    from annotation_platform.schema.version_names import typed_tag
     from annotation_platform.versioning.registry import list_versions
 
     if version:

@@ -1,4 +1,4 @@
-"""Agreement of the annotators of a round: overall, by class, and by annotator.
+"""Agreement of the annotators of a round: overall and by class.
 
 Units are those of ``units.py``. ``f1`` and ``mean_iou`` are over pairs of annotators of the same
 image; the coefficients beyond chance treat "not drawn" as a label like the others. Agreement about
@@ -13,8 +13,6 @@ import pandas as pd
 
 from annotation_platform.consensus.kappa import (
     alpha_of_counts,
-    beyond_chance,
-    cohen_kappa_pairs,
     fleiss_kappa,
     krippendorff_alpha,
 )
@@ -55,7 +53,7 @@ def agreement(human_labels: pd.DataFrame, *, iou_threshold: float = 0.5) -> Over
     named = ratings.assign(label=ratings["label"].where(ratings["label"] != NOT_DRAWN))
     return OverallAgreement(
         units=int(ratings["task"].nunique()),
-        f1=_share(2.0 * len(same), float(_compared_labels(labelled, "class_name").sum())),
+        f1=_share(2.0 * len(same), float(_compared_labels(labelled).sum())),
         mean_iou=float(same["iou"].mean()),
         alpha=krippendorff_alpha(ratings),
         class_alpha=krippendorff_alpha(named),
@@ -79,7 +77,7 @@ def agreement_by_class(human_labels: pd.DataFrame, *, iou_threshold: float = 0.5
     labelled = _read_labels(human_labels, iou_threshold)
     same = _same_class(labelled.marks).groupby("class_name")
     hits, overlap = same.size(), same["iou"].mean()
-    compared = _compared_labels(labelled, "class_name")
+    compared = _compared_labels(labelled)
     annotated = labelled.ratings.groupby("task").size()
     rows = []
     for name, marks in labelled.marks.groupby("class_name", sort=True):
@@ -94,45 +92,6 @@ def agreement_by_class(human_labels: pd.DataFrame, *, iou_threshold: float = 0.5
             }
         )
     return pd.DataFrame(rows, columns=["class_name", "labels", "f1", "mean_iou", "alpha"])
-
-
-def agreement_by_person(human_labels: pd.DataFrame, *, iou_threshold: float = 0.5) -> pd.DataFrame:
-    """Return the agreement of each annotator with the others, in the order of their names.
-
-    Args:
-        human_labels: a ``human_labels`` table; ``unsure`` annotations do not vote.
-        iou_threshold: least overlap of two regions around the same object, in ``(0, 1]``.
-
-    Returns:
-        Columns ``annotator``; ``others`` (annotators with a unit in common); ``labels`` given;
-        ``f1`` and ``mean_iou`` as by class, over the pairs that include the annotator; ``kappa``,
-        the mean of Cohen's kappas with the others, weighted by units in common; ``alpha``: one
-        minus the annotator's disagreement with the others divided by the disagreement expected
-        over all annotators, so that its mean, weighted by units annotated, is Krippendorff's
-        alpha.
-    """
-    labelled = _read_labels(human_labels, iou_threshold)
-    pairs = _same_class(labelled.marks)
-    # Each pair counts for both of its annotators.
-    same = pd.concat([pairs, pairs.assign(annotator=pairs["annotator_other"])])
-    hits, overlap = same.groupby("annotator").size(), same.groupby("annotator")["iou"].mean()
-    labels = labelled.marks.groupby("annotator").size()
-    compared = _compared_labels(labelled, "annotator")
-    kappas, alphas = _kappa_by_person(labelled.ratings), _alpha_by_person(labelled.ratings)
-    rows = [
-        {
-            "annotator": person,
-            "others": int(kappas["others"].get(person, 0)),
-            "labels": int(labels.get(person, 0)),
-            "f1": _share(2.0 * hits.get(person, 0), float(compared.get(person, 0.0))),
-            "mean_iou": float(overlap.get(person, float("nan"))),
-            "kappa": float(kappas["kappa"].get(person, float("nan"))),
-            "alpha": float(alphas.get(person, float("nan"))),
-        }
-        for person in sorted(set(voting_rows(human_labels)["annotator"]))
-    ]
-    columns = ["annotator", "others", "labels", "f1", "mean_iou", "kappa", "alpha"]
-    return pd.DataFrame(rows, columns=columns)
 
 
 @dataclass(frozen=True)
@@ -173,23 +132,11 @@ def _same_class(marks: pd.DataFrame) -> pd.DataFrame:
     return pairs[["unit", "class_name", "annotator", "annotator_other"]].assign(iou=iou)
 
 
-def _compared_labels(labelled: _Labels, by: str) -> pd.Series:
-    """Return the number of labels that the pairs of annotators compare, those of both counted.
-
-    By ``class_name`` they are the labels of the class in all pairs; by ``annotator`` the labels of
-    both in the pairs that include the annotator.
-    """
+def _compared_labels(labelled: _Labels) -> pd.Series:
+    """Return by class the number of labels that the pairs of annotators compare, both counted."""
     annotators = labelled.ratings.groupby("task").size()
     others = labelled.marks["unit"].map(annotators).astype(np.float64) - 1.0
-    own = others.groupby(labelled.marks[by]).sum()
-    if by == "class_name":
-        return own
-    # Each annotator of a unit is also compared with the labels of the others.
-    given = labelled.marks.groupby("unit").size()
-    all_labels = labelled.ratings["task"].map(given).fillna(0.0)
-    all_labels = all_labels.groupby(labelled.ratings["worker"]).sum()
-    own_labels = labelled.marks.groupby(by).size()
-    return all_labels.sub(own_labels, fill_value=0.0).add(own, fill_value=0.0)
+    return others.groupby(labelled.marks["class_name"]).sum()
 
 
 def _floats(values: pd.Series) -> FloatArray:
@@ -205,32 +152,6 @@ def _alpha_of_yes(yes: FloatArray, annotated: FloatArray) -> float:
         np.repeat(np.array([1, 0], dtype=np.intp), len(yes)),
         annotated,
     )
-
-
-def _kappa_by_person(ratings: pd.DataFrame) -> pd.DataFrame:
-    """Return ``others`` and ``kappa`` by worker."""
-    pairs = cohen_kappa_pairs(ratings)
-    turned = pairs.rename(columns={"first": "second", "second": "first"})
-    both = pd.concat([pairs, turned[pairs.columns]])
-    known = both[both["kappa"].notna()]
-    weighted = (known["kappa"] * known["tasks"]).groupby(known["first"]).sum()
-    kappa = weighted / known.groupby("first")["tasks"].sum()
-    return pd.DataFrame({"others": both.groupby("first").size(), "kappa": kappa})
-
-
-def _alpha_by_person(ratings: pd.DataFrame) -> pd.Series:
-    """Return each worker's contribution to Krippendorff's alpha."""
-    annotated = ratings.groupby("task")["worker"].transform("size")
-    pairable = ratings[annotated >= 2]
-    values = len(pairable)
-    if values == 0:
-        return pd.Series([], dtype=np.float64)
-    like = pairable.groupby(["task", "label"])["worker"].transform("size") - 1.0
-    same = like / (annotated[annotated >= 2] - 1.0)
-    totals = pairable.groupby("label").size().to_numpy(dtype=np.float64)
-    expected = float((totals * (totals - 1.0)).sum()) / (values * (values - 1.0))
-    observed = same.groupby(pairable["worker"]).mean()
-    return pd.Series(beyond_chance(observed.to_numpy(), expected), index=observed.index)
 
 
 def _share(part: float, whole: float) -> float:

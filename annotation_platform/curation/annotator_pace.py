@@ -54,7 +54,7 @@ def measure_pace(
     earlier: pd.DataFrame,
     *,
     level: float = 0.01,
-    least_effect: float = 0.25,
+    minimum_effect: float = 0.25,
 ) -> PaceChanges:
     """Return how the seconds that each annotator takes differ from those of earlier rounds.
 
@@ -69,7 +69,7 @@ def measure_pace(
         human_labels: of the round.
         earlier: the ``human_labels`` of earlier rounds.
         level: probability of a false alarm for a whole round.
-        least_effect: a smaller difference is not a change, however significant.
+        minimum_effect: a smaller difference is not a change, however significant.
     """
     ours, theirs = _paces(human_labels), _paces(earlier)
     before = dict(iter(theirs.groupby(["annotator", "proposals"])))
@@ -88,7 +88,7 @@ def measure_pace(
             rows.append({"round_id": round_id, **group, **row, **size})
     sure = holm(np.array([found.p_value for found in compared]), level)
     for row, found, certain in zip(rows, compared, sure.tolist(), strict=True):
-        row["drifted"] = certain and found.effect >= least_effect
+        row["drifted"] = certain and found.effect >= minimum_effect
     return PaceChanges(AnnotatorPace.from_rows(rows))
 
 

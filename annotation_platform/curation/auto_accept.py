@@ -130,7 +130,7 @@ def accept_labels(
     reason = refusal or _refusal(policy, certified, len(audited), len(images), compared.reason)
     inside = _accepted(certified, batch, reason)
     taken = [image for image, is_accepted in zip(images, inside, strict=True) if is_accepted]
-    again = rng.permutation(taken)[: math.ceil(policy.reaudit_share * len(taken) - 1e-9)].tolist()
+    again = rng.permutation(taken)[: math.ceil(policy.recheck_share * len(taken) - 1e-9)].tolist()
     saved = seconds_per_image * (len(taken) - len(again)) if taken else 0.0
     outcome = _Outcome(
         round_id, classes, plan, certified, len(audited), model, reason, seconds_saved=saved
@@ -211,7 +211,7 @@ def _refusal(
     if not left:
         return "Every image was given to annotators: none is left. Set selection.budget."
     if not audited:
-        return "No image was audited. Set selection.audit_share, and collect the annotations."
+        return "No image was audited. Set selection.calibration_share, and collect the annotations."
     if certified.threshold is None:
         return (
             f"The audit gives no certificate: {certified.units} of {audited} audited images pass "

@@ -6,6 +6,7 @@ import pandas as pd
 
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import NOTHING
+from annotation_platform.schema.tables.shared import NO_EXTRAS
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ def carry_over(labels: pd.DataFrame, ontology: Ontology) -> CarriedOver:
         current[remaining.index].notna(), remaining["class_name"]
     )
     emptied = remaining[gone & ~remaining["image_id"].isin(remaining.loc[~gone, "image_id"])]
-    nothing = emptied.drop_duplicates("image_id").assign(**vars(NOTHING))
+    extras = {name: value for name, value in NO_EXTRAS.items() if name in labels}
+    nothing = emptied.drop_duplicates("image_id").assign(**vars(NOTHING), **extras)
     nothing["label_id"] = nothing["image_id"] + ":none"
     parts = [part for part in (remaining[~gone], nothing) if not part.empty]
     carried = pd.concat(parts).sort_index() if parts else remaining[~gone]

@@ -79,7 +79,7 @@ def measure_drift(
     round_id: str,
     rng: np.random.Generator,
     level: float = 0.01,
-    least_effect: float = 0.25,
+    minimum_effect: float = 0.25,
 ) -> Drift:
     """Return how a batch differs from the reference.
 
@@ -98,7 +98,7 @@ def measure_drift(
         round_id: of the batch.
         rng: for the permutations; the order of rows does not matter.
         level: probability of a false alarm for a whole batch.
-        least_effect: a smaller difference is not drift, however significant.
+        minimum_effect: a smaller difference is not drift, however significant.
     """
     if batch.images.empty or reference.images.empty:
         return Drift(BatchDrift.empty(), OddImages.empty())
@@ -113,7 +113,7 @@ def measure_drift(
         {
             "round_id": round_id,
             **asdict(row),
-            "drifted": certain and row.effect >= least_effect,
+            "drifted": certain and row.effect >= minimum_effect,
             "batch_images": len(batch.images),
             "reference_images": len(reference.images),
         }

@@ -1,21 +1,25 @@
 """Conditions on labels that go into a version. Each function returns the violations."""
 
 import tempfile
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from annotation_platform.consensus.agreement import pooled_f1
-from annotation_platform.formats.coco import read_coco, write_coco
-from annotation_platform.formats.yolo import read_yolo, write_yolo
+from annotation_platform.formats.coco import read_coco, render_coco
+from annotation_platform.formats.files import write_files
+from annotation_platform.formats.yolo import read_yolo, render_yolo
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.ontology import Ontology
-from annotation_platform.schema.rounds import round_number
+from annotation_platform.schema.rounds import Arrival, round_number
 from annotation_platform.schema.shapes import KEPT_WHOLE, POINTS, REGIONS
 from annotation_platform.schema.tables import (
+    CleanedImages,
     Conflicts,
+    Frame,
     HumanLabels,
     ImportedLabels,
     Reaudits,
@@ -32,6 +36,19 @@ _READ_BACK = 10_000
 
 OPEN_DECISIONS = (ReviewDecision.REJECTED, ReviewDecision.UNDECIDED)
 """Decisions that leave an image without labels."""
+
+
+def missing_outcomes(objects: Sequence[Arrival], cleaned: Frame[CleanedImages]) -> list[str]:
+    """Return the objects of a round that do not have exactly one row in its ``cleaned_images``."""
+    keys = zip(cleaned[CleanedImages.source_key], cleaned[CleanedImages.stamp], strict=True)
+    rows = Counter(keys)
+    expected = {(item.key, item.stamp) for item in objects}
+    wrong = [
+        f"{key!r} has {rows[key, stamp]} outcomes"
+        for key, stamp in sorted(expected)
+        if rows[key, stamp] != 1
+    ]
+    return wrong + [f"{key!r} never landed" for key, _ in sorted(set(rows) - expected)]
 
 
 def boxes_outside_image(labels: pd.DataFrame, images: pd.DataFrame) -> list[str]:
@@ -147,8 +164,7 @@ def formats_disagree(dataset: Dataset) -> list[str]:
         row["image_id"]: (row["width"], row["height"]) for row in dataset.images.to_dict("records")
     }
     with tempfile.TemporaryDirectory() as folder:
-        write_coco(dataset, Path(folder))
-        write_yolo(dataset, Path(folder))
+        write_files(render_coco(dataset) | render_yolo(dataset), Path(folder))
         read_back = {
             "COCO": read_coco(Path(folder)),
             "YOLO": read_yolo(Path(folder), sizes=sizes),

@@ -10,6 +10,7 @@ from annotation_platform.errors import DataError
 from annotation_platform.images.decoding import read_orientation
 from annotation_platform.ingestion.sidecars import SidecarLabels, read_sidecar
 from annotation_platform.schema.geometry import Boxes, as_boxes, box_areas, clip_boxes
+from annotation_platform.schema.keys import raw_key, sidecar_key
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import NOTHING, Label
 from annotation_platform.schema.tables import (
@@ -19,7 +20,6 @@ from annotation_platform.schema.tables import (
     RawImages,
     records,
 )
-from annotation_platform.storage.keys import raw_key, sidecar_key
 from annotation_platform.storage.objects import ObjectStore
 
 PEOPLE = "people"

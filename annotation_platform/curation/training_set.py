@@ -28,6 +28,7 @@ from annotation_platform.schema.tables import (
     AutoLabels,
     Certificates,
     CleanedImages,
+    ConsensusLabels,
     Frame,
     ImportedLabels,
     RawImages,
@@ -35,14 +36,16 @@ from annotation_platform.schema.tables import (
     ReviewedLabels,
     RoundTasks,
     Splits,
+    Table,
     TrainingRounds,
     TrainingSet,
-    table_named,
 )
 from annotation_platform.schema.tables.shared import METADATA_COLUMNS, Outcome
 from annotation_platform.storage.lineage import TableInputs
 from annotation_platform.storage.round_tables import RoundTables
 from annotation_platform.storage.table_files import table_bytes, table_digest
+
+_LABELS: tuple[type[Table], ...] = (ReviewedLabels, AutoLabels)
 
 
 @dataclass(frozen=True)
@@ -90,11 +93,11 @@ def build_training_set(
         use_auto=use_auto,
     )
     if not built.splits.empty:
-        recorded.pop(f"splits/{round_id}", None)
+        recorded.pop(f"{Splits.table_name}/{round_id}", None)
     tables.lineage.keep_tables(recorded)
     if not built.splits.empty:
         data = table_bytes(Splits, built.splits, where=round_id)
-        recorded[f"splits/{round_id}"] = tables.lineage.keep(data)
+        recorded[f"{Splits.table_name}/{round_id}"] = tables.lineage.keep(data)
     settings = {
         "ontology": ontology.model_dump(mode="json"),
         "splits": policy.model_dump(mode="json"),
@@ -104,7 +107,7 @@ def build_training_set(
     }
     inputs = TableInputs(recorded, settings=settings)
     digest = table_digest(TrainingSet, built.labels)
-    tables.lineage.write("training_set", round_id, digest, inputs)
+    tables.lineage.write(TrainingSet.table_name, round_id, digest, inputs)
     return built
 
 
@@ -159,23 +162,19 @@ def assemble_training_set(
     return BuiltTrainingSet(TrainingSet.conform(joined), included, held, left_out, stored)
 
 
-def round_digest(
-    tables: RoundTables, round_id: str, *, of: Sequence[str] = ("reviewed_labels", "auto_labels")
-) -> str:
+def round_digest(tables: RoundTables, round_id: str, *, of: Sequence[type[Table]] = _LABELS) -> str:
     """Return the digest of a round's labels: of these tables and of the imported labels."""
-    names = [*of, "imported_labels"]
-    present = [name for name in names if tables.exists(table_named(name), round_id)]
-    return digest_of_round(
-        {name: tables.digest(table_named(name), round_id) for name in present}, of=of
-    )
+    every: list[type[Table]] = [*of, ImportedLabels]
+    present = [table for table in every if tables.exists(table, round_id)]
+    digests = {table.table_name: tables.digest(table, round_id) for table in present}
+    return digest_of_round(digests, of=of)
 
 
-def digest_of_round(
-    digests: Mapping[str, str], *, of: Sequence[str] = ("reviewed_labels", "auto_labels")
-) -> str:
+def digest_of_round(digests: Mapping[str, str], *, of: Sequence[type[Table]] = _LABELS) -> str:
     """Return the same digest, from the digests of a round's tables by name."""
-    names = [*of, "imported_labels"]
-    return _sha256("".join(digests[name] for name in names if name in digests))
+    names = [*(table.table_name for table in of), ImportedLabels.table_name]
+    text = "".join(digests[name] for name in names if name in digests)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def round_problem(
@@ -184,20 +183,20 @@ def round_problem(
     images: pd.DataFrame,
     ontology: Ontology,
     *,
-    labels_table: str = "reviewed_labels",
+    labels_table: type[ReviewedLabels | ConsensusLabels] = ReviewedLabels,
 ) -> str:
     """Return why the labels of a round may not be released; empty if they may.
 
     A round that is not merged has only imported labels. ``images`` holds the accepted images of all
-    rounds. ``labels_table`` may be ``consensus_labels``, to check labels before their review.
+    rounds. ``labels_table`` may be ``ConsensusLabels``, to check labels before their review.
     """
     labels = usable_imports(tables, [round_id])
     found = [
         (labels_outside_ontology(labels, ontology), "imported labels outside the ontology"),
         (boxes_outside_image(labels, images), "imported boxes outside their image"),
     ]
-    if tables.exists(table_named(labels_table), round_id):
-        labels = tables.read(table_named(labels_table), round_id)
+    if tables.exists(labels_table, round_id):
+        labels = tables.read(labels_table, round_id)
         tasks = tables.read(RoundTasks, round_id)
         found += [
             (unresolved_tasks(labels, tasks), "annotated tasks without a label"),
@@ -327,10 +326,6 @@ def _with_metadata(images: pd.DataFrame, raw: pd.DataFrame) -> pd.DataFrame:
     described = images.merge(raw[[*one_object, *METADATA_COLUMNS]], on=one_object, how="left")
     described["other_metadata"] = described["other_metadata"].fillna("")
     return described
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _latest_round(labels: pd.DataFrame) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from annotation_platform.demo.material import Material, drawn_material, real_mat
 from annotation_platform.demo.narrator import Narrator
 from annotation_platform.demo.run import DemoOptions, DemoResult, run_demo
 from annotation_platform.errors import DataError, SettingsError
-from annotation_platform.versioning.manifest import version_tag
+from annotation_platform.schema.version_names import version_tag
 from annotation_platform.versioning.registry import checkout_on_new_machine
 
 _SHOWN = 10

@@ -46,10 +46,10 @@ class SimulatedSubmission:
     decision: Literal["accept", ""] = ""
 
 
-class Seat(Protocol):
+class AnnotatorSession(Protocol):
     """The labelling back end as one annotator reaches it."""
 
-    def open_places(self, round_id: str) -> list[AssignedImage]:
+    def open_assignments(self, round_id: str) -> list[AssignedImage]:
         """Return the open assignments of this annotator in a round."""
 
     def submit(
@@ -58,17 +58,17 @@ class Seat(Protocol):
         """Submit the one annotation of an assignment."""
 
 
-class SimulatedSeat:
+class SimulatedSession:
     """The simulated back end as one annotator reaches it."""
 
     def __init__(self, labeling: SimulatedLabeling, name: str) -> None:
         self._labeling, self._name = labeling, name
 
-    def open_places(self, round_id: str) -> list[AssignedImage]:
+    def open_assignments(self, round_id: str) -> list[AssignedImage]:
         """Return the open assignments of this annotator in a round."""
         return [
             AssignedImage(one.backend_task, one.image_id, one.pre_annotations)
-            for one in self._labeling.open_places(self._name)
+            for one in self._labeling.open_assignments(self._name)
             if one.round_id == round_id
         ]
 
@@ -81,13 +81,13 @@ class SimulatedSeat:
         self._labeling.submit(assignment.backend_task, self._name, content, seconds)
 
 
-class LabelStudioSeat:
+class LabelStudioSession:
     """Label Studio as one annotator reaches it, with a personal token."""
 
     def __init__(self, url: str, token: str, name: str) -> None:
         self._http, self._name = LabelStudioHttp(url, token), name
 
-    def open_places(self, round_id: str) -> list[AssignedImage]:
+    def open_assignments(self, round_id: str) -> list[AssignedImage]:
         """Return the open assignments of this annotator in a round."""
         projects = self._http.pages("/api/projects/", title=round_id, include="id,title")
         project = next(item["id"] for item in projects if item["title"] == round_id)
@@ -123,10 +123,10 @@ class LabelStudioSeat:
         self._http.post(f"/api/tasks/{assignment.backend_task}/annotations/", content)
 
 
-def annotation_round(
+def annotate_round(
     round_id: str,
     people: Sequence[SimulatedPerson],
-    seats: Mapping[str, Seat],
+    sessions: Mapping[str, AnnotatorSession],
     truth: Dataset,
     *,
     seed: int,
@@ -137,7 +137,7 @@ def annotation_round(
     Args:
         round_id: the round; its tasks are published in the back end.
         people: the annotators; each works in a thread of their own.
-        seats: each annotator's access to the back end, by name.
+        sessions: each annotator's access to the back end, by name.
         truth: ground truth by image id.
         seed: random seed of the annotators' errors.
         progress: called after every annotation, from any thread.
@@ -147,7 +147,7 @@ def annotation_round(
     nothing = truth.labels.head(0)
 
     def work(person: SimulatedPerson) -> int:
-        assignments = seats[person.name].open_places(round_id)
+        assignments = sessions[person.name].open_assignments(round_id)
         for assignment in assignments:
             width, height = sizes[assignment.image_id]
             true_boxes: pd.DataFrame = boxes.get(assignment.image_id, nothing)
@@ -162,7 +162,7 @@ def annotation_round(
                 pre_annotations=shown.labels,
             )
             annotation = SimulatedSubmission(simulated.labels, width, height)
-            seats[person.name].submit(assignment, annotation, simulated.lead_time_seconds)
+            sessions[person.name].submit(assignment, annotation, simulated.lead_time_seconds)
             progress()
         return len(assignments)
 
@@ -170,24 +170,26 @@ def annotation_round(
         return sum(pool.map(work, people))
 
 
-def review(round_id: str, seat: Seat, truth: Dataset, *, progress: Callable[[], None]) -> int:
+def review(
+    round_id: str, session: AnnotatorSession, truth: Dataset, *, progress: Callable[[], None]
+) -> int:
     """Decide every review of a round as an expert who knows the ground truth; return their number.
 
     Args:
         round_id: the round; its annotations are merged.
-        seat: the expert's access to the back end.
+        session: the expert's access to the back end.
         truth: ground truth by image id.
         progress: called after every decision.
     """
     sizes = sizes_of(truth)
     boxes = {str(key): rows for key, rows in truth.labels.groupby("image_id")}
-    assignments = seat.open_places(review_round(round_id))
+    assignments = session.open_assignments(review_round(round_id))
     for one in assignments:
         true_boxes = boxes.get(one.image_id, truth.labels.head(0))
         rows = true_boxes[["class_name", *BOX_COLUMNS]].itertuples(index=False)
         drawn = [Label.box(*row) for row in rows]
         decided = SimulatedSubmission(drawn, *sizes[one.image_id], "accept")
-        seat.submit(one, decided, _REVIEW_SECONDS)
+        session.submit(one, decided, _REVIEW_SECONDS)
         progress()
     return len(assignments)
 

@@ -17,10 +17,10 @@ from annotation_platform.consensus.agreement import pooled_f1
 from annotation_platform.consensus.anchoring import crowd_anchoring, pre_annotation_decisions
 from annotation_platform.demo.annotators import EXPERT, SimulatedPerson, make_people
 from annotation_platform.demo.crowd import (
-    LabelStudioSeat,
-    Seat,
-    SimulatedSeat,
-    annotation_round,
+    AnnotatorSession,
+    LabelStudioSession,
+    SimulatedSession,
+    annotate_round,
     review,
 )
 from annotation_platform.demo.material import Material
@@ -31,9 +31,8 @@ from annotation_platform.images.accepted import accepted_images
 from annotation_platform.ingestion.lake import LandingLake, lake_of
 from annotation_platform.labeling.backends.label_studio.people import add_person
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling
-from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.labeling.skills import REVIEWER, Skills
-from annotation_platform.labeling.tasks import shown_predictions
+from annotation_platform.models.shown_predictions import shown_predictions
 from annotation_platform.policy import (
     LabelingPolicy,
     Policy,
@@ -59,6 +58,7 @@ from annotation_platform.servers.front_page import front_page
 from annotation_platform.servers.home import locked_home
 from annotation_platform.servers.label_studio import LabelStudioServer
 from annotation_platform.settings import PROJECT_ROOT, Settings
+from annotation_platform.storage.pseudonyms import pseudonym_of
 from annotation_platform.versioning.registry import make_registry
 
 _MARK = "demo.json"
@@ -112,7 +112,7 @@ def run_demo(
         lake = lake_of(settings)
         names = [*(person.name for person in people), EXPERT]
         Skills(lake.store).set(EXPERT, REVIEWER, granted=True, now=datetime.now(UTC))
-        seats, settings, secrets = _open_labeling(settings, names, stack, narrator)
+        sessions, settings, secrets = _open_labeling(settings, names, stack, narrator)
         narrator.stage("Dagster is starting")
         page = stack.enter_context(front_page(settings))
         settings = settings.model_copy(update={"pages_url": page.url})
@@ -123,7 +123,7 @@ def run_demo(
         rows = []
         for number, files in enumerate(material.batches, start=1):
             batch = _BatchRun(number, lake, dagster, narrator)
-            rows.append(batch.run(files, people, seats, material, options))
+            rows.append(batch.run(files, people, sessions, material, options))
         result = DemoResult(settings.registry_path, Path(settings.remote_url), dagster.url, rows)
         finished(result)
     return result
@@ -192,13 +192,13 @@ def _policy(material: Material, options: DemoOptions) -> Policy:
 
 def _open_labeling(
     settings: Settings, names: list[str], stack: ExitStack, narrator: Narrator
-) -> tuple[Mapping[str, Seat], Settings, dict[str, str]]:
+) -> tuple[Mapping[str, AnnotatorSession], Settings, dict[str, str]]:
     """Return each annotator's access, the settings with the back end's address, and its token."""
     if settings.labeling == "simulated":
         labeling = SimulatedLabeling(settings.home_path / "simulated-labeling.sqlite")
         for name in names:
             labeling.add_annotator(name)
-        return {name: SimulatedSeat(labeling, name) for name in names}, settings, {}
+        return {name: SimulatedSession(labeling, name) for name in names}, settings, {}
     narrator.stage("Label Studio is starting; its first boot creates a database, about a minute")
     server = stack.enter_context(
         LabelStudioServer(
@@ -209,15 +209,15 @@ def _open_labeling(
         )
     )
     admin = server.administrator
-    seats: dict[str, Seat] = {}
+    sessions: dict[str, AnnotatorSession] = {}
     narrator.stage("annotators sign up", total=len(names))
     for name in names:
         account = add_person(server.url, admin.token, name)
-        seats[name] = LabelStudioSeat(server.url, account.token, name)
+        sessions[name] = LabelStudioSession(server.url, account.token, name)
         narrator.step()
     narrator.say(f"labelling           {server.url}   (log in: {settings.secrets_path})")
     settings = settings.model_copy(update={"label_studio_url": server.url})
-    return seats, settings, {"ANNOTATION_LABEL_STUDIO_TOKEN": admin.token}
+    return sessions, settings, {"ANNOTATION_LABEL_STUDIO_TOKEN": admin.token}
 
 
 @dataclass(frozen=True)
@@ -233,7 +233,7 @@ class _BatchRun:
         self,
         files: Mapping[str, bytes],
         people: list[SimulatedPerson],
-        seats: Mapping[str, Seat],
+        sessions: Mapping[str, AnnotatorSession],
         material: Material,
         options: DemoOptions,
     ) -> dict[str, Any]:
@@ -244,10 +244,10 @@ class _BatchRun:
         self._wait(f"{round_id}: cleaning, predicting, selecting", self._has(round_id, LabelTasks))
         assignments = len(self.lake.tables.read(LabelTasks, round_id))
         self.narrator.stage(f"{round_id}: annotators work", total=assignments)
-        annotation_round(
+        annotate_round(
             round_id,
             people,
-            seats,
+            sessions,
             material.truth,
             seed=options.seed,
             progress=self.narrator.step,
@@ -257,7 +257,7 @@ class _BatchRun:
         disputed = self.lake.tables.read(ReviewTasks, round_id)
         self.narrator.stage(f"{round_id}: an expert reviews", total=len(disputed))
         if len(disputed):
-            review(round_id, seats[EXPERT], material.truth, progress=self.narrator.step)
+            review(round_id, sessions[EXPERT], material.truth, progress=self.narrator.step)
         self._wait(f"{round_id}: publishing a version", self._has(round_id, DatasetVersions))
         self._wait(f"{round_id}: training the model", self._has(round_id, RoundReports))
         row = self._figures(round_id, material) | self._effect_of_predictions(
@@ -319,10 +319,7 @@ class _BatchRun:
         policy = _policy(material, options)
         saving = measure_saving(
             tables.read(HumanLabels, round_id),
-            {
-                AnnotationsLedger(self.lake.store).pseudonym(person.name): person
-                for person in people
-            },
+            {pseudonym_of(self.lake.store, person.name): person for person in people},
             material.truth,
             images=accepted_images(self.lake.tables),
             quality=tables.read(AnnotatorQuality, round_id),

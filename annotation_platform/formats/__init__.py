@@ -1,1 +1,1 @@
-"""Annotation formats, one module each: ``read_x``, ``write_x``, ``x_losses`` and ``HOLDS``."""
+"""Annotation formats, one module each: ``read_x``, ``render_x``, ``x_losses`` and ``HOLDS``."""

@@ -15,7 +15,6 @@ and scores, and computes the box of an outline instead of using the ``bbox`` giv
 import hashlib
 from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,21 +34,16 @@ from annotation_platform.formats.coco_extras import (
 )
 from annotation_platform.formats.coco_lines import coco_file, same_id
 from annotation_platform.formats.coco_reading import read_coco, read_coco_boxes
-from annotation_platform.formats.files import class_ids, split_names, write_files
+from annotation_platform.formats.files import class_ids, split_names
 from annotation_platform.formats.losses import class_losses, sentence, shape_losses
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.shapes import REGIONS
 
-__all__ = ["coco_losses", "read_coco", "read_coco_boxes", "render_coco", "write_coco"]
+__all__ = ["coco_losses", "read_coco", "read_coco_boxes", "render_coco"]
 
 HOLDS = frozenset({"box", "rotated_box", "polygon", "mask", "keypoint"})
 """Shapes that this format holds; other areas are written as polygons."""
-
-
-def write_coco(dataset: Dataset, folder: Path) -> None:
-    """Write ``coco/<split>.json`` under ``folder``; see ``render_coco``."""
-    write_files(render_coco(dataset), folder)
 
 
 def coco_losses(dataset: Dataset) -> list[str]:

@@ -27,7 +27,6 @@ from annotation_platform.formats.files import (
     refuse_link,
     refuse_way_out,
     split_names,
-    write_files,
 )
 from annotation_platform.formats.losses import (
     BOXES_ONLY,
@@ -46,11 +45,6 @@ HOLDS = BOXES_ONLY
 
 _NUMBERS = ("x", "y", "width", "height")
 _DECIMALS = 6
-
-
-def write_createml(dataset: Dataset, folder: Path) -> None:
-    """Write ``createml/<split>.json`` under ``folder``; the caller copies the images."""
-    write_files(render_createml(dataset), folder)
 
 
 def render_createml(dataset: Dataset) -> dict[str, bytes]:

@@ -41,7 +41,6 @@ from annotation_platform.formats.files import (
     read_text,
     refuse_link,
     refuse_way_out,
-    write_files,
 )
 from annotation_platform.formats.rows import (
     COLUMNS,
@@ -55,6 +54,10 @@ from annotation_platform.formats.rows import (
 )
 from annotation_platform.schema.dataset import IMAGE_COLUMNS, Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS
+from annotation_platform.schema.shapes import WITH_CLASS
+
+HOLDS = WITH_CLASS
+"""Shapes that both formats hold: all."""
 
 ESCAPED = "escaped"
 CSV_FILE, JSONL_FILE = "labels.csv", "labels.jsonl"
@@ -65,16 +68,6 @@ _NUMBER_COLUMNS = ("width", "height", "class_id", *BOX_COLUMNS)
 _FORMULA = re.compile("[=+\\-@\t\r\n＝＋－＠]")
 _LONGEST_CELL = 2**28
 _WHOLE = re.compile(r"[0-9]{1,18}")
-
-
-def write_csv(dataset: Dataset, folder: Path, *, spreadsheet: bool = False) -> None:
-    """Write the files of ``render_csv`` under ``folder``."""
-    write_files(render_csv(dataset, spreadsheet=spreadsheet), folder)
-
-
-def write_jsonl(dataset: Dataset, folder: Path) -> None:
-    """Write the files of ``render_jsonl`` under ``folder``."""
-    write_files(render_jsonl(dataset), folder)
 
 
 def render_csv(dataset: Dataset, *, spreadsheet: bool = False) -> dict[str, bytes]:

@@ -17,7 +17,7 @@ categories; ``metadata.csv`` is not read.
 """
 
 import json
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import numpy as np
 
@@ -28,7 +28,6 @@ from annotation_platform.formats.files import (
     check_split_names,
     class_ids,
     is_plain_name,
-    write_files,
 )
 from annotation_platform.formats.imagefolder_reading import METADATA, read_imagefolder
 from annotation_platform.formats.losses import (
@@ -48,17 +47,11 @@ __all__ = [
     "is_one_choice",
     "read_imagefolder",
     "render_imagefolder",
-    "write_imagefolder",
 ]
 
 _DECIMALS = 6
 HOLDS = frozenset({"box", "choice"})
 """Shapes that this format holds; other areas become their enclosing boxes."""
-
-
-def write_imagefolder(dataset: Dataset, folder: Path, *, class_folders: bool = False) -> None:
-    """Write the files of ``render_imagefolder``; the caller copies the images."""
-    write_files(render_imagefolder(dataset, class_folders=class_folders), folder)
 
 
 def render_imagefolder(dataset: Dataset, *, class_folders: bool = False) -> dict[str, bytes]:

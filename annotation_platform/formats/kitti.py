@@ -34,7 +34,6 @@ from annotation_platform.formats.files import (
     make_ontology,
     read_text,
     refuse_link,
-    write_files,
 )
 from annotation_platform.formats.losses import (
     BOXES_ONLY,
@@ -58,11 +57,6 @@ _NO_CUBOID = (-1.0, -1.0, -1.0, -1000.0, -1000.0, -1000.0, -10.0)
 _NO_ALPHA = -10.0
 _UNKNOWN = -1.0
 _DECIMALS = 6
-
-
-def write_kitti(dataset: Dataset, folder: Path) -> None:
-    """Write the files of ``render_kitti`` under ``folder``; the caller copies the images."""
-    write_files(render_kitti(dataset), folder)
 
 
 def render_kitti(dataset: Dataset) -> dict[str, bytes]:

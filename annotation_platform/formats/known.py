@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from annotation_platform.errors import DataError, FormatError
-from annotation_platform.formats.files import IMAGE_SUFFIXES, Reading, image_size
+from annotation_platform.formats.files import IMAGE_SUFFIXES, Reading, image_size, write_files
 
 if TYPE_CHECKING:
     from annotation_platform.schema.dataset import Dataset
@@ -35,8 +35,7 @@ class Format:
       ``dataset.images``; None if the format has no location for images;
     * ``unpack(path, folder)`` writes the images that are packed into the label files;
     * ``shapes()`` returns the names of the label shapes that it holds, also available as ``holds``:
-      other areas are converted to one of these or left out, and ``losses`` counts them;
-    * ``options`` are the arguments that distinguish formats of one module.
+      other areas are converted to one of these or left out, and ``losses`` counts them.
     """
 
     name: str
@@ -46,7 +45,6 @@ class Format:
     losses: Callable[["Dataset"], list[str]] = field(repr=False)
     shapes: Callable[[], Collection[str]] = field(repr=False)
     image_files: Callable[["Dataset"], list[str]] | None = field(default=None, repr=False)
-    options: Mapping[str, Any] = field(default_factory=dict)
     unpack: Callable[[Path, Path], dict[str, Path]] | None = field(default=None, repr=False)
     packs_images: bool = False
 
@@ -63,155 +61,113 @@ def find_format(name: str) -> Format:
     return FORMATS[name]
 
 
+def _module(name: str) -> Any:
+    return import_module(f"annotation_platform.formats.{name}")
+
+
 def _plain(
     name: str,
     title: str,
     module: str,
     *,
+    kind: str = "",
     image_files: Callable[["Dataset"], list[str]] | None = None,
     read: Callable[[Path, Path | None], Reading] | None = None,
     shapes: Callable[[Any], Collection[str]] = lambda names: names,
     **options: Any,
 ) -> Format:
-    """Return a format whose module has ``read_x``, ``write_x``, ``x_losses`` and ``HOLDS``.
+    """Return a format whose module has ``read_x``, ``render_x``, ``x_losses`` and ``HOLDS``.
 
-    ``x`` is the name of the module, or of the package that it is in.
+    ``x`` is the name of the module, or of the package that it is in; or ``kind``, and then the
+    format loses nothing.
     """
 
-    def function(kind: str) -> Any:
-        functions = import_module(f"annotation_platform.formats.{module}")
-        return getattr(functions, kind.format(module.partition(".")[0]))
+    def function(form: str) -> Any:
+        return getattr(_module(module), form.format(kind or module.partition(".")[0]))
 
     def write(dataset: "Dataset", folder: Path, _: ImageFiles, __: ImageProgress | None) -> None:
-        function("write_{}")(dataset, folder, **options)
+        write_files(function("render_{}")(dataset, **options), folder)
+
+    def losses(dataset: "Dataset") -> list[str]:
+        task = {key: options[key] for key in options if key == "task"}
+        return [] if kind else list(function("{}_losses")(dataset, **task))
 
     return Format(
         name=name,
         title=title,
         read=read or (lambda path, _: Reading(function("read_{}")(path))),
         write=write,
-        losses=lambda dataset: list(
-            function("{}_losses")(
-                dataset, **{key: options[key] for key in options if key == "task"}
-            )
-        ),
+        losses=losses,
         shapes=lambda: shapes(function("HOLDS")),
         image_files=image_files,
-        options=options,
     )
 
 
 def _yolo(task: str, title: str) -> Format:
-    def read(path: Path, image_files: Path | None) -> Reading:
-        from annotation_platform.formats.yolo import read_yolo
-
-        return Reading(read_yolo(path, sizes=_sizes(image_files, _ids), task=task))  # type: ignore[arg-type]
-
     return _plain(
         f"yolo-{task}",
         f"YOLO {title}: data.yaml and a text file per image",
         "yolo",
         image_files=lambda dataset: _image_paths(dataset, "images/{split}/{id}{suffix}"),
-        read=read,
+        read=_read_with_sizes("yolo", _ids, task=task),
         shapes=lambda names: names[task],
         task=task,
     )
 
 
 def _voc(name: str, title: str, *, one_based: bool) -> Format:
-    def read(path: Path, _: Path | None) -> Reading:
-        from annotation_platform.formats.voc import read_voc
-
-        # VOC files usually have the image's size; where they lack it, the image must be present.
-        return read_voc(path, one_based=one_based)
-
     return _plain(
         name,
         title,
         "voc",
         image_files=lambda dataset: _image_paths(dataset, "JPEGImages/{id}{suffix}"),
-        read=read,
+        # VOC files usually have the image's size; where they lack it, the image must be present.
+        read=lambda path, _: _module("voc").read_voc(path, one_based=one_based),
         one_based=one_based,
     )
 
 
-def _read_kitti(path: Path, image_files: Path | None) -> Reading:
-    from annotation_platform.formats.kitti import read_kitti
+def _read_with_sizes(
+    module: str, keys: Callable[[PurePosixPath], Sequence[str]], **options: Any
+) -> Callable[[Path, Path | None], Reading]:
+    """Return a function that reads labels with the sizes of the images in another folder."""
 
-    return Reading(read_kitti(path, sizes=_sizes(image_files, _ids)))
-
-
-def _read_createml(path: Path, image_files: Path | None) -> Reading:
-    from annotation_platform.formats.createml import read_createml
-
-    return Reading(read_createml(path, sizes=_sizes(image_files, _names)))
-
-
-def _read_label_studio(path: Path, _: Path | None) -> Reading:
-    from annotation_platform.formats.label_studio.reading import read_label_studio
-    from annotation_platform.formats.label_studio.writing import LABEL_STUDIO_FILE
-
-    return read_label_studio(path / LABEL_STUDIO_FILE if path.is_dir() else path)
-
-
-def _read_rows(module: str, kind: str) -> Callable[[Path, Path | None], Reading]:
-    def read(path: Path, _: Path | None) -> Reading:
-        return Reading(getattr(import_module(module), f"read_{kind}")(path))
+    def read(path: Path, image_files: Path | None) -> Reading:
+        sizes = _sizes(image_files, keys)
+        return Reading(getattr(_module(module), f"read_{module}")(path, sizes=sizes, **options))
 
     return read
 
 
-def _rows(name: str, title: str, kind: str, **options: Any) -> Format:
-    module = "annotation_platform.formats.csv_jsonl"
-
-    def write(dataset: "Dataset", folder: Path, _: ImageFiles, __: ImageProgress | None) -> None:
-        getattr(import_module(module), f"write_{kind}")(dataset, folder, **options)
-
-    return Format(
-        name,
-        title,
-        _read_rows(module, kind),
-        write,
-        losses=lambda _: [],
-        shapes=_every_shape,
-        options=options,
-    )
-
-
-def _every_shape() -> Collection[str]:
-    from annotation_platform.schema.shapes import WITH_CLASS
-
-    return WITH_CLASS
+def _read_label_studio(path: Path, _: Path | None) -> Reading:
+    file = path / _module("label_studio.writing").LABEL_STUDIO_FILE if path.is_dir() else path
+    reading: Reading = _module("label_studio.reading").read_label_studio(file)
+    return reading
 
 
 def _write_webdataset(
     dataset: "Dataset", folder: Path, image_files: ImageFiles, progress: ImageProgress | None
 ) -> None:
-    from annotation_platform.formats.webdataset import write_webdataset
-
-    write_webdataset(dataset, folder, image_files=image_files, progress=progress)
-
-
-def _unpack_webdataset(path: Path, folder: Path) -> dict[str, Path]:
-    from annotation_platform.formats.webdataset import unpack_images
-
-    return unpack_images(path, folder)
+    _module("webdataset").write_webdataset(
+        dataset, folder, image_files=image_files, progress=progress
+    )
 
 
 def _write_imagefolder(
     dataset: "Dataset", folder: Path, image_files: ImageFiles, _: ImageProgress | None
 ) -> None:
-    from annotation_platform.formats.imagefolder import is_one_choice, write_imagefolder
-
+    imagefolder = _module("imagefolder")
     # Without images, class folders would be empty.
-    whole = bool(image_files) and is_one_choice(dataset)
-    write_imagefolder(dataset, folder, class_folders=whole)
+    whole = bool(image_files) and imagefolder.is_one_choice(dataset)
+    write_files(imagefolder.render_imagefolder(dataset, class_folders=whole), folder)
 
 
 def _imagefolder_paths(dataset: "Dataset") -> list[str]:
-    from annotation_platform.formats.imagefolder import imagefolder_paths, is_one_choice
-
-    return imagefolder_paths(dataset, class_folders=is_one_choice(dataset))
+    imagefolder = _module("imagefolder")
+    paths: list[str] = imagefolder.imagefolder_paths(
+        dataset, class_folders=imagefolder.is_one_choice(dataset)
+    )
+    return paths
 
 
 def _file_names(dataset: "Dataset") -> list[str]:
@@ -272,32 +228,42 @@ _ALL = (
         "KITTI, a text file per image",
         "kitti",
         image_files=lambda dataset: _image_paths(dataset, "{split}/image_2/{id}{suffix}"),
-        read=_read_kitti,
+        read=_read_with_sizes("kitti", _ids),
     ),
-    _plain("createml", "Create ML JSON", "createml", image_files=_file_names, read=_read_createml),
-    _rows("csv", "CSV for programs, exact", "csv"),
-    _rows("csv-spreadsheet", "CSV for spreadsheets: no cell is a formula", "csv", spreadsheet=True),
-    _rows("jsonl", "JSON Lines, exact", "jsonl"),
+    _plain(
+        "createml",
+        "Create ML JSON",
+        "createml",
+        image_files=_file_names,
+        read=_read_with_sizes("createml", _names),
+    ),
+    _plain("csv", "CSV for programs, exact", "csv_jsonl", kind="csv"),
+    _plain(
+        "csv-spreadsheet",
+        "CSV for spreadsheets: no cell is a formula",
+        "csv_jsonl",
+        kind="csv",
+        spreadsheet=True,
+    ),
+    _plain("jsonl", "JSON Lines, exact", "csv_jsonl", kind="jsonl"),
     _plain("label-studio", "Label Studio JSON", "label_studio.writing", read=_read_label_studio),
     Format(
         "webdataset",
         "WebDataset shards, images included",
-        _read_rows("annotation_platform.formats.webdataset", "webdataset"),
+        lambda path, _: Reading(_module("webdataset").read_webdataset(path)),
         _write_webdataset,
         losses=lambda _: [],
-        shapes=_every_shape,
-        unpack=_unpack_webdataset,
+        shapes=lambda: _module("csv_jsonl").HOLDS,
+        unpack=lambda path, folder: _module("webdataset").unpack_images(path, folder),
         packs_images=True,
     ),
     Format(
         "imagefolder",
         "Hugging Face imagefolder",
-        _read_rows("annotation_platform.formats.imagefolder", "imagefolder"),
+        lambda path, _: Reading(_module("imagefolder").read_imagefolder(path)),
         _write_imagefolder,
-        losses=lambda dataset: list(
-            import_module("annotation_platform.formats.imagefolder").imagefolder_losses(dataset)
-        ),
-        shapes=lambda: import_module("annotation_platform.formats.imagefolder").HOLDS,
+        losses=lambda dataset: list(_module("imagefolder").imagefolder_losses(dataset)),
+        shapes=lambda: _module("imagefolder").HOLDS,
         image_files=_imagefolder_paths,
     ),
 )

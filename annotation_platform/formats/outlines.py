@@ -1,5 +1,6 @@
-"""A single outline for an area, for formats that hold one outline per object."""
+"""One outline, or one rotated box, for an area, for formats that hold only that per object."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,6 +31,28 @@ def one_outline(label: Label, *, width: int, height: int) -> FloatArray:
     if shape.is_upright_box:
         return np.clip(outlines[0], 0, (width, height))
     return joined(_rings(label, width, height))
+
+
+def smallest_rotated_box(label: Label) -> Label:
+    """Return the smallest rotated box around an area, rotated by 0 to 90 degrees.
+
+    Raises:
+        ValueError: the area encloses nothing.
+    """
+    import shapely
+
+    points = np.concatenate([np.reshape(each, (-1, 2)) for each in outlines_of(label)])
+    around = shapely.oriented_envelope(shapely.MultiPoint(points))
+    corners = shapely.get_coordinates(around)
+    if len(corners) != 5:
+        raise ValueError("its points enclose nothing")
+    ahead, side = corners[1] - corners[0], corners[2] - corners[1]
+    degrees = math.degrees(math.atan2(ahead[1], ahead[0])) % 180
+    length, breadth = math.hypot(*ahead), math.hypot(*side)
+    if degrees >= 90:
+        degrees, length, breadth = degrees - 90, breadth, length
+    x, y = corners[:4].mean(axis=0).tolist()
+    return Label.rotated_box(label.class_name or "", x, y, length, breadth, degrees)
 
 
 def _rings(label: Label, width: int, height: int) -> list[FloatArray]:

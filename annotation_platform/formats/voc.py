@@ -15,7 +15,6 @@ in a comment of ``labelmap.txt``. ``<depth>`` is always 3 and ``<segmented>`` 0:
 import json
 import re
 from itertools import pairwise
-from pathlib import Path
 from xml.sax.saxutils import escape
 
 import numpy as np
@@ -26,7 +25,6 @@ from annotation_platform.formats.files import (
     check_image_ids,
     class_ids,
     split_names,
-    write_files,
 )
 from annotation_platform.formats.losses import (
     BOXES_ONLY,
@@ -47,7 +45,7 @@ from annotation_platform.formats.voc_reading import (
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS
 
-__all__ = ["VocFile", "read_voc", "read_voc_file", "render_voc", "voc_losses", "write_voc"]
+__all__ = ["VocFile", "read_voc", "read_voc_file", "render_voc", "voc_losses"]
 
 HOLDS = BOXES_ONLY
 """Shapes that this format holds; other areas become their enclosing boxes."""
@@ -55,11 +53,6 @@ HOLDS = BOXES_ONLY
 _DECIMALS = 6
 # Characters that XML 1.0 excludes; and blanks at either end, which reading would trim.
 _NOT_IN_XML = re.compile("[^\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|^\\s|\\s$")
-
-
-def write_voc(dataset: Dataset, folder: Path, *, one_based: bool = False) -> None:
-    """Write the files of ``render_voc`` under ``folder``; the caller copies the images."""
-    write_files(render_voc(dataset, one_based=one_based), folder)
 
 
 def render_voc(dataset: Dataset, *, one_based: bool = False) -> dict[str, bytes]:

@@ -23,7 +23,6 @@ pieces of an area are joined into one outline by lines that run there and back
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,9 +34,7 @@ from annotation_platform.errors import DataError
 from annotation_platform.formats.files import (
     check_image_ids,
     split_names,
-    write_files,
 )
-from annotation_platform.formats.geometry import convert
 from annotation_platform.formats.losses import (
     BOXES_ONLY,
     LEFT_OUT,
@@ -48,7 +45,7 @@ from annotation_platform.formats.losses import (
     sentence,
     shape_losses,
 )
-from annotation_platform.formats.outlines import one_outline
+from annotation_platform.formats.outlines import one_outline, smallest_rotated_box
 from annotation_platform.formats.yolo_classes import YoloTask
 from annotation_platform.formats.yolo_lines import (
     DIGITS,
@@ -65,7 +62,7 @@ from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS, FloatArray
 from annotation_platform.schema.shapes import POINTS, Label, outlines_of
 
-__all__ = ["YoloTask", "read_yolo", "render_yolo", "write_yolo", "yolo_losses"]
+__all__ = ["YoloTask", "read_yolo", "render_yolo", "yolo_losses"]
 
 HOLDS: dict[YoloTask, frozenset[str]] = {
     "detect": BOXES_ONLY,
@@ -77,11 +74,6 @@ HOLDS: dict[YoloTask, frozenset[str]] = {
 
 _FOUR_CORNERS = frozenset({"box", "rotated_box"})
 """Areas that are rotated boxes without loss; others become the smallest rotated box around them."""
-
-
-def write_yolo(dataset: Dataset, folder: Path, *, task: YoloTask = "detect") -> None:
-    """Write ``data.yaml`` and ``labels/`` under ``folder``; the caller copies the images."""
-    write_files(render_yolo(dataset, task), folder)
 
 
 def render_yolo(dataset: Dataset, task: YoloTask = "detect") -> dict[str, bytes]:
@@ -220,8 +212,7 @@ def _corners(objects: YoloObjects) -> FloatArray:
 def _corners_of(label: Label) -> FloatArray:
     if label.shape not in _FOUR_CORNERS:
         try:
-            # The image's size matters only for masks.
-            label = convert(label, "rotated_box", width=1, height=1).label
+            label = smallest_rotated_box(label)
         except ValueError:
             # A label without area has no smallest rotated box.
             label = replace(label, shape="box", geometry="")

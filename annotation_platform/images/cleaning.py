@@ -24,9 +24,9 @@ from annotation_platform.images.probing import CONVERTED, Probe, probe_image, st
 from annotation_platform.images.signature import signature_rows
 from annotation_platform.images.signature_files import read_signatures, write_signatures
 from annotation_platform.policy import CleaningPolicy
+from annotation_platform.schema.keys import image_key, raw_key
 from annotation_platform.schema.tables import CleanedImages, Frame, RawImages, records
 from annotation_platform.schema.tables.shared import Outcome
-from annotation_platform.storage.keys import image_key, raw_key
 from annotation_platform.storage.objects import ObjectStore
 
 

@@ -1,4 +1,4 @@
-"""Digests of images: of the pixels, and perceptual ones that survive recompression."""
+"""The digest of an image's pixels, and a vector of its layout and colours."""
 
 import hashlib
 
@@ -7,8 +7,6 @@ import numpy.typing as npt
 from PIL import Image
 
 from annotation_platform.images.decoding import Pixels
-from annotation_platform.images.reduced import Reduced
-from annotation_platform.images.signature import signature
 
 
 def pixel_sha256(pixels: Pixels) -> str:
@@ -16,21 +14,6 @@ def pixel_sha256(pixels: Pixels) -> str:
     digest = hashlib.sha256(str(pixels.shape).encode())
     digest.update(np.ascontiguousarray(pixels).data)
     return digest.hexdigest()
-
-
-def perceptual_hash(image: Pixels | Reduced) -> str:
-    """Return a 64-bit hash, 16 hex digits, that recompression and resizing hardly change.
-
-    It is the first hash of the image's signature: the signs of the 8 × 8 lowest frequencies of the
-    cosine transform of a 32 × 32 grey copy, relative to their median. Zauner, "Implementation and
-    Benchmarking of Perceptual Image Hash Functions", 2010. Crops, flips and rotations change it.
-    """
-    return signature(image).perceptual_hash
-
-
-def hash_bits(hashes: list[str]) -> npt.NDArray[np.uint64]:
-    """Return perceptual hashes as ``(N,)`` unsigned integers."""
-    return np.frombuffer(bytes.fromhex("".join(hashes)), dtype=">u8").astype(np.uint64)
 
 
 def describe(pixels: Pixels) -> npt.NDArray[np.float32]:

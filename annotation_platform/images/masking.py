@@ -54,7 +54,7 @@ def masked_regions(boxes: Boxes, *, width: int, height: int, margin: float) -> l
 
 
 def mask_pixels(
-    pixels: Pixels, regions: Sequence[MaskRegion], *, way: MaskStyle = "blur"
+    pixels: Pixels, regions: Sequence[MaskRegion], *, style: MaskStyle = "blur"
 ) -> Pixels:
     """Return a copy of ``(H, W, 3)`` pixels in which the regions are masked.
 
@@ -69,11 +69,11 @@ def mask_pixels(
         covered = np.zeros(window.shape[:2], dtype=bool)
         for left, top, right, bottom in patch:
             covered[top - y1 : bottom - y1, left - x1 : right - x1] = True
-        window[covered] = _GREY if way == "grey" else _smooth(window, covered)[covered]
+        window[covered] = _GREY if style == "grey" else _smooth(window, covered)[covered]
     return result
 
 
-def masked_image(data: bytes, regions: Sequence[MaskRegion], *, way: MaskStyle = "blur") -> bytes:
+def masked_image(data: bytes, regions: Sequence[MaskRegion], *, style: MaskStyle = "blur") -> bytes:
     """Return a stored image with the regions masked, in its format and without metadata.
 
     In a PNG, all other pixels are unchanged. A JPEG is coded again with its own quantization tables
@@ -83,12 +83,12 @@ def masked_image(data: bytes, regions: Sequence[MaskRegion], *, way: MaskStyle =
     Args:
         data: an upright JPEG or PNG, as the lake stores them.
         regions: from ``masked_regions``.
-        way: see ``mask_pixels``.
+        style: see ``mask_pixels``.
 
     Raises:
         DataError: the image is damaged.
     """
-    masked = Image.fromarray(mask_pixels(decode(data), regions, way=way))
+    masked = Image.fromarray(mask_pixels(decode(data), regions, style=style))
     original = Image.open(io.BytesIO(data), formats=["JPEG", "PNG"])
     profile = original.info.get("icc_profile")
     if original.mode == "L":

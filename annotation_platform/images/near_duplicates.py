@@ -39,30 +39,6 @@ class ClosePairs:
         return len(self.first)
 
 
-def close_pairs(hashes: Hashes, *, bits: int, bands: int | None = None) -> ClosePairs:
-    """Return all pairs of distinct hashes at most ``bits`` apart, ``first < second``, in order.
-
-    No pair is missed. Norouzi, Punjani and Fleet, "Fast Search in Hamming Space with Multi-Index
-    Hashing", 2012: two hashes at most ``bits`` apart are equal, or one bit apart, in one of a few
-    bands of their bits, so only hashes that meet in a band are compared. Bands may allow different
-    distances (as in Qin et al., "GPH: Similarity Search in Hamming Space", 2018), and balanced
-    bits are distributed evenly to them. At 8 bits, one pair in 14 is compared with narrow bands
-    and one in 160 with wide ones; the cheaper for the number of hashes is taken. Above about 12
-    bits of 64, bands no longer help and every pair is compared, about 4 × 10⁸ per second.
-
-    Args:
-        hashes: ``(N,)``; equal ones are refused, because many equal ones would make the search
-            quadratic: remove them first, with ``np.unique``.
-        bits: 0 to 64.
-        bands: number of bands, from half of ``bits + 1`` to ``bits + 1``, or 0 to compare every
-            pair; None for the number with the least expected cost. The result does not depend on
-            it.
-    """
-    if len(np.unique(hashes)) != len(hashes):
-        raise ValueError("equal hashes must be collapsed before the search")
-    return _search(hashes, hashes, _Query(bits, bands, within=True))
-
-
 def close_across(
     new: Hashes,
     known: Hashes,
@@ -74,11 +50,21 @@ def close_across(
 ) -> ClosePairs:
     """Return all pairs of a new and a known hash at most ``bits`` apart, in order.
 
-    It is `close_pairs` between two lists; each of several equal hashes in a list is reported.
+    No pair is missed, and each of several equal hashes in a list is reported. Norouzi, Punjani and
+    Fleet, "Fast Search in Hamming Space with Multi-Index Hashing", 2012: two hashes at most
+    ``bits`` apart are equal, or one bit apart, in one of a few bands of their bits, so only hashes
+    that meet in a band are compared. Bands may allow different distances (as in Qin et al., "GPH:
+    Similarity Search in Hamming Space", 2018), and balanced bits are distributed evenly to them. At
+    8 bits, one pair in 14 is compared with narrow bands and one in 160 with wide ones; the cheaper
+    for the number of hashes is taken. Above about 12 bits of 64, bands no longer help and every
+    pair is compared, about 4 × 10⁸ per second.
 
     Args:
         new, known: ``(N,)`` and ``(M,)``.
-        bits, bands: as in `close_pairs`.
+        bits: 0 to 64.
+        bands: number of bands, from half of ``bits + 1`` to ``bits + 1``, or 0 to compare every
+            pair; None for the number with the least expected cost. The result does not depend on
+            it.
         before: ``(N,)`` exclusive limits of the positions in ``known`` of each new hash's partners;
             None for no limit.
         most: limit of the number of partners of each new hash; the nearest are returned, ties in
@@ -120,15 +106,10 @@ def groups(count: int, pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
 
 @dataclass(frozen=True)
 class _Query:
-    """The pairs to find, see `close_pairs` and `close_across`.
-
-    ``within`` one list, a pair is reported once. With ``is_swapped`` the left list is the known
-    one.
-    """
+    """The pairs to find, see `close_across`; with ``is_swapped`` the left list is the known one."""
 
     bits: int
     bands: int | None
-    within: bool = False
     before: Positions | None = None
     most: int | None = None
     is_swapped: bool = False
@@ -168,7 +149,7 @@ def _search(left: Hashes, right: Hashes, query: _Query) -> ClosePairs:
     found = _Found(query.most)
     bands = _plan(left, right, bits, query.bands) if len(left) and len(right) else []
     for number, band in enumerate(bands):
-        for one, other, distance in _gathered(_meet(left, right, band, bits, within=query.within)):
+        for one, other, distance in _gathered(_meet(left, right, band, bits)):
             # A pair that meets in an earlier band was reported there.
             differing = left[one] ^ right[other]
             is_new = np.ones(len(one), dtype=bool)
@@ -179,11 +160,8 @@ def _search(left: Hashes, right: Hashes, query: _Query) -> ClosePairs:
                 is_new &= second < query.before[first]
             found.add(first[is_new], second[is_new], distance[is_new])
     pairs = found.pairs()
-    first, second = pairs.first, pairs.second
-    if query.within:
-        first, second = np.minimum(first, second), np.maximum(first, second)
-    order = np.lexsort((second, first))
-    return ClosePairs(first[order], second[order], pairs.bits[order])
+    order = np.lexsort((pairs.second, pairs.first))
+    return ClosePairs(pairs.first[order], pairs.second[order], pairs.bits[order])
 
 
 def _gathered(parts: Iterable[_Part]) -> Iterator[_Part]:
@@ -292,31 +270,24 @@ def _work(band: _Band, left: int, right: int, share: float) -> float:
     return 1.5 * met + 12_000.0 * calls * (1 + band.radius) + 20.0 * (left + right)
 
 
-def _meet(left: Hashes, right: Hashes, band: _Band, bits: int, *, within: bool) -> Iterator[_Part]:
-    """Yield positions in left and right, and distances, of close hashes that meet in a band.
-
-    ``within`` one list, each pair is yielded once, and no hash is paired with itself.
-    """
+def _meet(left: Hashes, right: Hashes, band: _Band, bits: int) -> Iterator[_Part]:
+    """Yield positions in left and right, and distances, of close hashes that meet in a band."""
     ours, our_order, our_starts = _buckets(left, band)
-    theirs, their_order, their_starts = (
-        (ours, our_order, our_starts) if within else _buckets(right, band)
-    )
+    theirs, their_order, their_starts = _buckets(right, band)
     changes = [1 << position for position in range(len(band.bits))] if band.radius else []
     filled = np.diff(our_starts) > 0
     if not changes:
         filled &= np.diff(their_starts) > 0
     for key in np.flatnonzero(filled).tolist():
-        spans = [slice(their_starts[key], their_starts[key + 1])]
-        for other in [key ^ change for change in changes]:
-            if other > key or not within:
-                spans.append(slice(their_starts[other], their_starts[other + 1]))
+        others = [key, *(key ^ change for change in changes)]
+        spans = [slice(their_starts[other], their_starts[other + 1]) for other in others]
         columns = (
             theirs[spans[0]] if len(spans) == 1 else np.concatenate([theirs[s] for s in spans])
         )
         if not len(columns):
             continue
         low, high = our_starts[key], our_starts[key + 1]
-        for row, column, distance in _compare(ours[low:high], columns, bits, within=within):
+        for row, column, distance in _compare(ours[low:high], columns, bits):
             positions = np.concatenate([their_order[span] for span in spans])
             yield our_order[low + row], positions[column], distance
 
@@ -329,23 +300,15 @@ def _buckets(hashes: Hashes, band: _Band) -> tuple[Hashes, Positions, Positions]
     return hashes[order], order, np.concatenate([[0], np.cumsum(counts)])
 
 
-def _compare(rows: Hashes, columns: Hashes, bits: int, *, within: bool) -> Iterator[_Part]:
-    """Yield rows, columns and distances of close hashes, block by block.
-
-    ``within``: the first columns repeat the rows, and only pairs above the diagonal are yielded.
-    """
-    top = 0
-    while top < len(rows):
-        first_column = top if within else 0
-        width = min(len(columns) - first_column, _BLOCK)
-        height = max(1, _BLOCK // width)
+def _compare(rows: Hashes, columns: Hashes, bits: int) -> Iterator[_Part]:
+    """Yield rows, columns and distances of close hashes, block by block."""
+    width = min(len(columns), _BLOCK)
+    height = max(1, _BLOCK // width)
+    for top in range(0, len(rows), height):
         block = rows[top : top + height, None]
-        for start in range(first_column, len(columns), width):
+        for start in range(0, len(columns), width):
             distances = np.bitwise_count(block ^ columns[None, start : start + width]).ravel()
             hits = (distances <= bits).nonzero()[0]
             if len(hits):
                 row, column = np.divmod(hits, min(width, len(columns) - start))
-                row, column = row + top, column + start
-                above = column > row if within else slice(None)
-                yield row[above], column[above], distances[hits][above]
-        top += height
+                yield row + top, column + start, distances[hits]

@@ -67,7 +67,13 @@ class Signature:
 
     @property
     def perceptual_hash(self) -> str:
-        """The hash of the whole image's lowest frequencies, 16 hex digits."""
+        """The hash of the whole image's lowest frequencies, 16 hex digits.
+
+        It has the signs of the 8 × 8 lowest frequencies of the cosine transform of a 32 × 32 grey
+        copy, relative to their median. Recompression and resizing hardly change it; crops, flips
+        and rotations do. Zauner, "Implementation and Benchmarking of Perceptual Image Hash
+        Functions", 2010.
+        """
         return f"{int(self.hashes[0, 0]):016x}"
 
 

@@ -16,8 +16,8 @@ from annotation_platform.images.signature import (
     set_signature,
     signature,
 )
+from annotation_platform.schema.keys import image_key
 from annotation_platform.schema.tables import CleanedImages, Frame
-from annotation_platform.storage.keys import image_key
 from annotation_platform.storage.objects import ObjectStore
 
 _AT_ONCE = 1 << 8
@@ -25,6 +25,11 @@ _AT_ONCE = 1 << 8
 
 def signature_key(round_id: str) -> str:
     """Return the lake's key of the signatures of a round's accepted images."""
+    return f"signatures/{round_id}.npy"
+
+
+def earlier_signature_key(round_id: str) -> str:
+    """Return the key under which v0.1.0 stored them, which is read and not written."""
     return f"likenesses/{round_id}.npy"
 
 
@@ -92,8 +97,9 @@ class SignatureOf:
 
 def _load(store: ObjectStore, round_id: str) -> Iterator[SignatureTable]:
     """Yield a round's signatures, a few at a time; none without a file of the current layout."""
-    key = signature_key(round_id)
-    if not store.exists(key):
+    keys = (signature_key(round_id), earlier_signature_key(round_id))
+    key = next(filter(store.exists, keys), None)
+    if key is None:
         return
     with store.local_path(key).open("rb") as file:
         try:

@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Sequence
 
 from annotation_platform.errors import DataError
-from annotation_platform.governance.erasure.record import Erasures, refuse_meanwhile
 from annotation_platform.ingestion.landing_zone import LandingZone
 from annotation_platform.ingestion.receipts import Receipts
 from annotation_platform.ingestion.sidecars import (
@@ -12,9 +11,10 @@ from annotation_platform.ingestion.sidecars import (
     read_sidecar,
     unreadable_sidecar,
 )
+from annotation_platform.schema.keys import raw_key, sidecar_key
 from annotation_platform.schema.rounds import RELEASED, Arrival
 from annotation_platform.schema.tables import Frame, RawImages
-from annotation_platform.storage.keys import raw_key, sidecar_key
+from annotation_platform.storage.erasures import Erasures, refuse_meanwhile
 from annotation_platform.storage.objects import ObjectStore
 
 

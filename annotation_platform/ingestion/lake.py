@@ -12,10 +12,10 @@ from annotation_platform.ingestion.landing_zone import LandingZone, open_landing
 from annotation_platform.ingestion.quarantine import with_releases
 from annotation_platform.ingestion.receipts import Receipts, open_receipts
 from annotation_platform.ingestion.rounds import Arrivals, RoundManifests
+from annotation_platform.schema.keys import SHOWN
 from annotation_platform.schema.tables import Frame, RawImages
 from annotation_platform.settings import Settings
 from annotation_platform.storage.audited import AccessLog, AccessLoggedStore
-from annotation_platform.storage.keys import SHOWN
 from annotation_platform.storage.lake import Lake
 from annotation_platform.storage.mounted import MountedStore
 from annotation_platform.storage.objects import LocalObjectStore, ObjectStore

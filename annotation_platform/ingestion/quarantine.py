@@ -14,10 +14,10 @@ import pandas as pd
 
 from annotation_platform.errors import DataError
 from annotation_platform.ingestion.rounds import Arrivals
+from annotation_platform.schema.keys import raw_key
 from annotation_platform.schema.rounds import RELEASED, Arrival
 from annotation_platform.schema.tables import CleanedImages, Frame, RawImages, records
 from annotation_platform.schema.tables.shared import Outcome
-from annotation_platform.storage.keys import raw_key
 from annotation_platform.storage.objects import ObjectStore
 
 _SHORTEST = 8

@@ -73,14 +73,15 @@ def round_tasks(
         {
             "round_id": round_id,
             "task_id": task_id,
+            "step": step,
             "image_id": image_id,
             "purpose": purpose,
             "places": assignments[task_id],
             "counted": counted[task_id],
             "state": state_of(task_id),
         }
-        for task_id, image_id, purpose in tasks.drop_duplicates(LabelTasks.task_id)[
-            [LabelTasks.task_id, LabelTasks.image_id, LabelTasks.purpose]
+        for task_id, step, image_id, purpose in tasks.drop_duplicates(LabelTasks.task_id)[
+            [LabelTasks.task_id, LabelTasks.step, LabelTasks.image_id, LabelTasks.purpose]
         ].itertuples(index=False)
     ]
     return RoundTasks.from_rows(rows)

@@ -3,11 +3,12 @@
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
-from annotation_platform.governance.audit_log.recording import record_policy
+from annotation_platform.audit_log.recording import record_policy
 from annotation_platform.images.accepted import accepted_images
 from annotation_platform.labeling.assignment_plan import (
     AnnotationRequest,
@@ -19,18 +20,12 @@ from annotation_platform.labeling.assignment_plan import (
 from annotation_platform.labeling.backends.protocol import AssignmentKey, LabelingBackend
 from annotation_platform.labeling.context import LabelingContext
 from annotation_platform.labeling.guidelines import read_guideline, record_guideline
-from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.labeling.rejections import rejections
 from annotation_platform.labeling.rounds import RoundProgress, ledger_count, round_progress
 from annotation_platform.labeling.shown_images import ShownImages
 from annotation_platform.labeling.skills import QUALIFIED, REVIEWER, Skills
-from annotation_platform.labeling.tasks import (
-    TaskContent,
-    shown_predictions,
-    task_name,
-    task_replicas,
-    tasks_table,
-)
+from annotation_platform.labeling.tasks import TaskContent, task_name, task_replicas, tasks_table
+from annotation_platform.models.shown_predictions import shown_predictions
 from annotation_platform.policy import LabelingPolicy, Policy
 from annotation_platform.schema.rounds import round_number
 from annotation_platform.schema.tables import (
@@ -41,6 +36,7 @@ from annotation_platform.schema.tables import (
     Splits,
 )
 from annotation_platform.schema.tables.shared import Purpose, Split
+from annotation_platform.storage.pseudonyms import pseudonym_of
 
 
 def ask_people(
@@ -101,7 +97,7 @@ def ask_people(
         labeling.publish(round_id, ontology, replicas, closed=_closed(context)),
         backend_of=labeling.backend_of,
         guideline=plan.guideline,
-        pseudonym=AnnotationsLedger(lake.store).pseudonym,
+        pseudonym=partial(pseudonym_of, lake.store),
     )
 
 
@@ -114,7 +110,7 @@ def _closed(context: LabelingContext) -> set[AssignmentKey]:
     filled = {
         replica for replica, key in count.replicas.items() if count.assignments[key] is not None
     }
-    if context.policy.labeling.resend_lost:
+    if context.policy.labeling.republish_deleted:
         return filled
     held = context.labeling.held_assignments(round_id)
     return filled if held is None else filled | (set(count.replicas) - set(held))
@@ -247,7 +243,7 @@ def _planned(
 
 
 def _share_without_predictions(policy: LabelingPolicy) -> float:
-    return policy.blind_share if policy.preannotate else 1.0
+    return policy.without_predictions_share if policy.preannotate else 1.0
 
 
 def _with_vendors(

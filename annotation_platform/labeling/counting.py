@@ -289,7 +289,7 @@ def lost_message(lost: int) -> str:
     """Return how many tasks were deleted in the back end, and how to restore them."""
     return (
         f"{lost} tasks without a counted annotation were deleted in the back end; set"
-        " `labeling.resend_lost: true` in params.yaml to publish them again."
+        " `labeling.republish_deleted: true` in params.yaml to publish them again."
     )
 
 

@@ -2,9 +2,8 @@
 
 from datetime import datetime
 
-from annotation_platform.governance.audit_log.recording import record_decisions
 from annotation_platform.labeling.ledger import AnnotationsLedger
-from annotation_platform.labeling.round_decisions import Action, RoundRecord
+from annotation_platform.labeling.round_decisions import Action, RoundRecord, record_decisions
 from annotation_platform.schema.tables import LabelTasks
 from annotation_platform.storage.lake import Lake
 

@@ -6,9 +6,7 @@ of the codec that reads it. Real names stay in the ledger; tables hold pseudonym
 """
 
 import hashlib
-import hmac
 import json
-import secrets
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -20,8 +18,6 @@ from annotation_platform.labeling.stored_names import from_stored, to_stored
 from annotation_platform.schema.annotations import FIRST_CODEC, Payload
 from annotation_platform.storage.journal import ERASED, Journal
 from annotation_platform.storage.objects import ObjectStore
-
-_KEY = "ledger/pseudonym-key"
 
 _NOT_YET = 1 << 62
 
@@ -69,21 +65,8 @@ class AnnotationsLedger:
         """Return how many entries the ledger has of a round."""
         return len(self._journal(round_id))
 
-    def pseudonym(self, author: str) -> str:
-        """Return the pseudonym of ``author`` in tables: stable, keyed by a secret of the lake."""
-        key = pseudonym_key(self._store)
-        digest = hmac.new(key, author.lower().encode(), hashlib.sha256).hexdigest()
-        return f"annotator-{digest[:10]}"
-
     def _journal(self, round_id: str) -> Journal:
         return Journal(self._store, f"ledger/answers/{round_id}", private=True)
-
-
-def pseudonym_key(store: ObjectStore) -> bytes:
-    """Return the key of a lake's pseudonyms; the first call draws it."""
-    if not store.exists(_KEY):
-        store.create(_KEY, secrets.token_bytes(32), private=True)
-    return store.get(_KEY)
 
 
 def as_revision(submission: Submission) -> Revision:

@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-from annotation_platform.governance.audit_log.recording import record_skill
-from annotation_platform.labeling.ledger import AnnotationsLedger
+from annotation_platform.audit_log.recording import record_skill
 from annotation_platform.labeling.skills import QUALIFIED, Skills
 from annotation_platform.policy import LabelingPolicy
 from annotation_platform.schema.tables import AnnotatorQuality, Frame
 from annotation_platform.storage.lake import Lake
+from annotation_platform.storage.pseudonyms import pseudonym_of
 
 
 def qualify(
@@ -48,7 +48,7 @@ def qualify(
     skills = Skills(lake.store)
     granted = []
     for person in sorted(people):
-        pseudonym = AnnotationsLedger(lake.store).pseudonym(person)
+        pseudonym = pseudonym_of(lake.store, person)
         if pseudonym in earned and not skills.decided(person, QUALIFIED):
             skills.set(person, QUALIFIED, granted=True, now=now)
             record_skill(person, QUALIFIED, lake, granted=True, now=now)

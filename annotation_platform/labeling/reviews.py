@@ -2,15 +2,15 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from itertools import groupby
 from typing import Any
 
 import pandas as pd
 
+from annotation_platform.audit_log.recording import record_policy
 from annotation_platform.errors import NotReadyError
-from annotation_platform.governance.audit_log.recording import record_policy, record_reviews
 from annotation_platform.images.accepted import accepted_images
 from annotation_platform.labeling.assignment_plan import (
     AnnotationRequest,
@@ -24,6 +24,7 @@ from annotation_platform.labeling.context import LabelingContext
 from annotation_platform.labeling.counting import Count, Rules, count_annotations
 from annotation_platform.labeling.guidelines import read_guideline
 from annotation_platform.labeling.ledger import AnnotationsLedger, as_revision
+from annotation_platform.labeling.review_decisions import Decided, record_reviews
 from annotation_platform.labeling.review_sampling import SAMPLE, review_sample
 from annotation_platform.labeling.shown_images import ShownImages
 from annotation_platform.labeling.skills import REVIEWER, Skills
@@ -40,31 +41,10 @@ from annotation_platform.schema.tables import (
     ReviewTasks,
     records,
 )
+from annotation_platform.schema.tables.shared import NO_EXTRAS
 from annotation_platform.storage.lake import Lake
+from annotation_platform.storage.pseudonyms import pseudonym_of
 from annotation_platform.storage.table_files import table_digest
-
-
-@dataclass(frozen=True)
-class Decided:
-    """The decisions of reviewers so far, by image.
-
-    ``by`` holds the reviewers' pseudonyms, ``at`` the times; ``digest`` changes with any decision.
-    """
-
-    reviews: dict[str, Review]
-    by: dict[str, str]
-    at: dict[str, datetime]
-    digest: str
-
-    def without(self, reviewers: Collection[str]) -> "Decided":
-        """Return the decisions without those of these reviewers (pseudonyms)."""
-        images = {image for image, name in self.by.items() if name not in reviewers}
-        return Decided(
-            {image: review for image, review in self.reviews.items() if image in images},
-            {image: name for image, name in self.by.items() if image in images},
-            {image: time for image, time in self.at.items() if image in images},
-            self.digest,
-        )
 
 
 def review_round(round_id: str) -> str:
@@ -110,7 +90,7 @@ def ask_reviewers(
         reviewers = {replica.image_id: replica.assignee for replica in replicas}
     images_of = consensus[ConsensusLabels.image_id]
     tasks = dict(zip(images_of, consensus[ConsensusLabels.task_id], strict=True))
-    pseudonym = AnnotationsLedger(lake.store).pseudonym
+    pseudonym = partial(pseudonym_of, lake.store)
     rows: list[dict[str, object]] = []
     for image, kinds in sorted(reasons.items()):
         review_id, reviewer = _review_id(round_id, image), reviewers.get(image)
@@ -324,7 +304,7 @@ def _read(round_id: str, count: Count, lake: Lake) -> Decided:
         review = decode_review(submission.payload, submission.pre_annotations, canvas)
         if review is not None:
             reviews[submission.image_id] = review
-            by[submission.image_id] = AnnotationsLedger(lake.store).pseudonym(submission.author)
+            by[submission.image_id] = pseudonym_of(lake.store, submission.author)
             at[submission.image_id] = submission.updated_at
     return Decided(reviews, by, at, count.digest)
 
@@ -348,7 +328,7 @@ def _reviewed(
         final = review.labels or [NOTHING]
         names = [f"{image}:{number:04d}" for number in range(len(final))]
         rows = [
-            {**rows[0], "label_id": name, **vars(label), "support": 1}
+            {**rows[0], "label_id": name, **vars(label), **NO_EXTRAS, "support": 1}
             for name, label in zip(names, final, strict=True)
         ]
     return [{**row, **about} for row in rows]

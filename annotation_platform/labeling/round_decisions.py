@@ -6,8 +6,11 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Literal
 
+from annotation_platform.audit_log.events import Event
+from annotation_platform.audit_log.recording import record_once
 from annotation_platform.errors import LabelingError
 from annotation_platform.storage.journal import Journal
+from annotation_platform.storage.lake import Lake
 from annotation_platform.storage.objects import ObjectStore
 
 Action = Literal["closed", "cancelled", "reopened"]
@@ -79,6 +82,22 @@ class RoundRecord:
                 f"{self._round_id}: another decision was recorded at the same time. Run"
                 " `annotation-platform status` and try again."
             )
+
+
+def record_decisions(round_id: str, lake: Lake, *, now: datetime) -> None:
+    """Record new decisions about a round: closed, cancelled, re-opened."""
+    decisions = RoundRecord(lake.store, round_id).read()
+    events = {
+        f"decision {number}": Event(
+            "round",
+            round_id,
+            each.reason,
+            each.by,
+            {"decision": each.action, "decided_at": each.at.isoformat()},
+        )
+        for number, each in enumerate(decisions, start=1)
+    }
+    record_once(f"rounds/{round_id}/noted", events, lake, now=now)
 
 
 def cancelled_rounds(store: ObjectStore, rounds: Iterable[str]) -> dict[str, str]:

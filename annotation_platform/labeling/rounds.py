@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 
 import pandas as pd
 
-from annotation_platform.consensus.lead import leads
+from annotation_platform.audit_log.recording import record_policy
+from annotation_platform.consensus.vote_margin import vote_margins
 from annotation_platform.errors import NotReadyError
-from annotation_platform.governance.audit_log.recording import record_decisions, record_policy
 from annotation_platform.images.accepted import accepted_images
 from annotation_platform.labeling.annotation_tables import (
     annotations_table,
@@ -32,7 +32,7 @@ from annotation_platform.labeling.round_annotations import (
     counting_rules,
     current_annotations,
 )
-from annotation_platform.labeling.round_decisions import RoundRecord, State
+from annotation_platform.labeling.round_decisions import RoundRecord, State, record_decisions
 from annotation_platform.labeling.snapshots import annotation_inputs, as_of
 from annotation_platform.policy import LabelingPolicy, Policy
 from annotation_platform.schema.tables import (
@@ -41,10 +41,10 @@ from annotation_platform.schema.tables import (
     HumanLabels,
     LabelTasks,
     RoundTasks,
-    table_named,
 )
 from annotation_platform.schema.tables.shared import AnnotationState, Purpose
 from annotation_platform.storage.lake import Lake
+from annotation_platform.storage.pseudonyms import pseudonym_of
 from annotation_platform.storage.table_files import table_digest
 
 
@@ -154,7 +154,7 @@ def progress_of(
     asked_at = AssignmentPlan(lake.store, round_id).read().asked_at
     close = "" if count.complete and not more else _why_close(count, asked_at, policy, now)
     lost = [] if count.complete else _lost(round_id, count, labeling)
-    return RoundProgress(count, "open", more, close, lost, policy.labeling.resend_lost)
+    return RoundProgress(count, "open", more, close, lost, policy.labeling.republish_deleted)
 
 
 def _lost(round_id: str, count: Count, labeling: LabelingBackend) -> list[AssignmentKey]:
@@ -205,8 +205,9 @@ def collected_annotations(
     inputs = annotation_inputs(round_id, lake, policy.consensus)
     disregarded = policy.consensus.disregarded
     annotations = annotations_as_of(round_id, as_of(lake, inputs), disregarded=disregarded)
-    for name, table in (("human_labels", annotations.labels), ("round_tasks", annotations.tasks)):
-        lake.tables.lineage.write(name, round_id, table_digest(table_named(name), table), inputs)
+    made = ((HumanLabels, annotations.labels), (RoundTasks, annotations.tasks))
+    for table, frame in made:
+        lake.tables.lineage.write(table.table_name, round_id, table_digest(table, frame), inputs)
     return annotations
 
 
@@ -227,7 +228,7 @@ def annotations_as_of(
     if state == "open":
         require_complete(round_id, count)
     authors = {annotation.revision.submission.author for annotation in count.annotations}
-    pseudonyms = {author: AnnotationsLedger(lake.store).pseudonym(author) for author in authors}
+    pseudonyms = {author: pseudonym_of(lake.store, author) for author in authors}
     labels = HumanLabels.empty()
     if state != "cancelled" and not tasks.empty:
         ontology = read_guideline(lake.store, str(tasks[LabelTasks.guideline].iloc[0]))
@@ -259,10 +260,7 @@ def seen_annotations(
     fetch_annotations(round_id, labeling, lake, now=now)
     count = ledger_count(round_id, tasks, lake)
     authors = {annotation.revision.submission.author for annotation in count.annotations}
-    shown = {
-        author: author if names else AnnotationsLedger(lake.store).pseudonym(author)
-        for author in authors
-    }
+    shown = {author: author if names else pseudonym_of(lake.store, author) for author in authors}
     return annotations_table(round_id, count, tasks, shown)
 
 
@@ -299,7 +297,7 @@ def _more_annotations(
 
     Gold tasks, whose ground truth is known, need none.
     """
-    if not policy.stop_at_lead or not count.annotated:
+    if not policy.vote_margin or not count.annotated:
         return {}
     ontology = read_guideline(lake.store, str(tasks[LabelTasks.guideline].iloc[0]))
     authors = {annotation.revision.submission.author for annotation in count.annotations}
@@ -308,8 +306,8 @@ def _more_annotations(
     labels = labels[labels[HumanLabels.purpose] == Purpose.LABEL]
     assignments = Counter(task_id for task_id, _ in count.assignments)
     short = {
-        task_id: min(policy.stop_at_lead - lead, policy.most_annotations - assignments[task_id])
-        for task_id, lead in leads(labels).items()
+        task_id: min(policy.vote_margin - margin, policy.maximum_annotations - assignments[task_id])
+        for task_id, margin in vote_margins(labels).items()
     }
     return {task_id: annotations for task_id, annotations in short.items() if annotations > 0}
 

@@ -18,8 +18,8 @@ from annotation_platform.images.masking import MaskRegion, MaskStyle, masked_ima
 from annotation_platform.images.parallel import map_each
 from annotation_platform.policy import MaskingPolicy
 from annotation_platform.schema.geometry import BOX_COLUMNS, as_boxes
+from annotation_platform.schema.keys import image_key, shown_key
 from annotation_platform.schema.tables import CleanedImages, ModelPredictions, PredictedImages
-from annotation_platform.storage.keys import image_key, shown_key
 from annotation_platform.storage.lake import Lake
 from annotation_platform.storage.objects import ObjectStore
 
@@ -44,13 +44,13 @@ class _CreateCopy:
     """Creates a copy if it is missing."""
 
     store: ObjectStore
-    way: MaskStyle
+    style: MaskStyle
 
     def __call__(self, copy: _Copy) -> None:
         if self.store.exists(copy.key):
             return
         if copy.regions:
-            masked = masked_image(self.store.get(copy.original), copy.regions, way=self.way)
+            masked = masked_image(self.store.get(copy.original), copy.regions, style=self.style)
             self.store.create(copy.key, masked)
         else:
             self.store.copy(copy.original, copy.key)
@@ -90,7 +90,7 @@ class ShownImages:
             return {image: image_key(image, str(extensions[image])) for image in wanted}
         self.check(wanted)
         copies = self._copies(wanted)
-        make = _CreateCopy(self._lake.store, self._policy.way)
+        make = _CreateCopy(self._lake.store, self._policy.style)
         for _ in map_each(make, list(copies.values())):
             pass
         return {image: copy.key for image, copy in copies.items()}
@@ -143,7 +143,7 @@ class ShownImages:
                 height=height,
                 margin=self._policy.margin,
             )
-            content = json.dumps([_METHOD, self._policy.way, regions])
+            content = json.dumps([_METHOD, self._policy.style, regions])
             digest = hashlib.sha256(content.encode()).hexdigest()[:12]
             original = image_key(image, extension)
             copies[image] = _Copy(shown_key(image, digest, extension), original, regions)

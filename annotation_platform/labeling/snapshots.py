@@ -4,22 +4,26 @@ A snapshot is the state of the lake's tables and journals at one time. Labels ar
 snapshot itself, so the recorded inputs are sufficient to make them again.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pandas as pd
 
 from annotation_platform.consensus.resolve import Consensus
 from annotation_platform.images.accepted import accepted_images
-from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.policy import ConsensusPolicy
 from annotation_platform.schema.tables import (
+    AnnotatorQuality,
     CleanedImages,
     ConsensusLabels,
+    HumanLabels,
     LabelTasks,
-    table_named,
+    ReviewTasks,
+    Table,
 )
 from annotation_platform.storage.lake import Lake
 from annotation_platform.storage.lineage import SnapshotStore, TableInputs, journal_entries
+from annotation_platform.storage.pseudonyms import pseudonym_key
 from annotation_platform.storage.table_files import table_bytes, table_digest
 
 
@@ -35,12 +39,12 @@ def as_of(lake: Lake, inputs: TableInputs) -> Lake:
 
 def annotation_inputs(round_id: str, lake: Lake, policy: ConsensusPolicy) -> TableInputs:
     """Return the inputs of the ``human_labels`` of a round now, and keep the tables among them."""
-    # Draws the key of pseudonyms if there is none: a snapshot cannot be written to.
-    AnnotationsLedger(lake.store).pseudonym("")
+    # The first call draws the key: a snapshot cannot be written to.
+    pseudonym_key(lake.store)
     folders = [ledger_folder(round_id), f"rounds/{round_id}/decisions", "people/skills"]
     tasks = lake.tables.read(LabelTasks, round_id)
     journals = journal_entries(lake.store, folders)
-    return TableInputs(_keep(round_id, lake, label_tasks=tasks), journals, _disregarded(policy))
+    return TableInputs(_keep(round_id, lake, {LabelTasks: tasks}), journals, _disregarded(policy))
 
 
 def review_inputs(
@@ -59,7 +63,7 @@ def review_inputs(
     """
     folders = [ledger_folder(round_id), ledger_folder(reviews), "people/skills",
                f"plans/{round_id}", f"plans/{reviews}"]  # fmt: skip
-    tables = _keep(round_id, lake, consensus_labels=consensus_labels, review_tasks=review_tasks)
+    tables = _keep(round_id, lake, {ConsensusLabels: consensus_labels, ReviewTasks: review_tasks})
     return TableInputs(tables, journal_entries(lake.store, folders), _disregarded(policy))
 
 
@@ -78,7 +82,7 @@ def record_consensus(
     explained at once.
     """
     inputs = TableInputs(
-        _keep(round_id, lake, human_labels=human_labels, annotator_quality=annotator_quality),
+        _keep(round_id, lake, {HumanLabels: human_labels, AnnotatorQuality: annotator_quality}),
         settings={
             "iou_threshold": policy.iou_threshold,
             "common": consensus.common.to_dict(),
@@ -86,7 +90,7 @@ def record_consensus(
         },
     )
     digest = table_digest(ConsensusLabels, consensus.labels)
-    lake.tables.lineage.write("consensus_labels", round_id, digest, inputs)
+    lake.tables.lineage.write(ConsensusLabels.table_name, round_id, digest, inputs)
 
 
 def _disregarded(policy: ConsensusPolicy) -> dict[str, list[str]]:
@@ -94,19 +98,19 @@ def _disregarded(policy: ConsensusPolicy) -> dict[str, list[str]]:
     return {"disregarded": list(policy.disregarded)} if policy.disregarded else {}
 
 
-def _keep(round_id: str, lake: Lake, **frames: pd.DataFrame) -> dict[str, str]:
+def _keep(round_id: str, lake: Lake, frames: Mapping[type[Table], pd.DataFrame]) -> dict[str, str]:
     """Return the digests of tables of a round and of its images' rows, and keep these tables.
 
     Only the ``cleaned_images`` rows of the round's images are kept, from any round.
     """
     tables = {
-        f"{name}/{round_id}": lake.tables.lineage.keep(
-            table_bytes(table_named(name), frame, where=round_id)
+        f"{table.table_name}/{round_id}": lake.tables.lineage.keep(
+            table_bytes(table, frame, where=round_id)
         )
-        for name, frame in frames.items()
+        for table, frame in frames.items()
     }
     round_images = lake.tables.read(LabelTasks, round_id)[LabelTasks.image_id]
     images = accepted_images(lake.tables)
     images = images[images[CleanedImages.image_id].isin(round_images)].reset_index(drop=True)
     data = table_bytes(CleanedImages, images, where=round_id)
-    return {**tables, f"cleaned_images/{round_id}": lake.tables.lineage.keep(data)}
+    return {**tables, f"{CleanedImages.table_name}/{round_id}": lake.tables.lineage.keep(data)}

@@ -7,13 +7,14 @@ import pandas as pd
 
 from annotation_platform.labeling.assignment_plan import Assignment
 from annotation_platform.labeling.backends.protocol import AssignmentKey, Replica
+from annotation_platform.models.shown_predictions import shown_predictions
 from annotation_platform.schema.annotations import PreAnnotation
 from annotation_platform.schema.geometry import BOX_COLUMNS
+from annotation_platform.schema.keys import image_key
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import CLASSIFICATIONS, Label
 from annotation_platform.schema.tables import CleanedImages, LabelTasks, ModelPredictions
 from annotation_platform.schema.tables.shared import Outcome
-from annotation_platform.storage.keys import image_key
 
 STEP = "labels"
 
@@ -43,23 +44,6 @@ class TaskContent:
 def task_name(round_id: str, image_id: str) -> str:
     """Return the id of the task that labels an image in a round."""
     return f"{round_id}/{STEP}/{image_id}"
-
-
-def shown_predictions(
-    predictions: pd.DataFrame, ontology: Ontology, *, minimum_score: float
-) -> pd.DataFrame:
-    """Return the ``model_predictions`` shown to annotators: those of ``minimum_score`` or more.
-
-    Where an image has exactly one class, only its likeliest choice is shown, the first of equal
-    ones: two would not be a valid annotation.
-    """
-    shown = predictions[predictions[ModelPredictions.score] >= minimum_score]
-    if ontology.choose == "many":
-        return shown
-    choices = shown[shown[ModelPredictions.shape].isin(CLASSIFICATIONS)]
-    by_score = [ModelPredictions.score, ModelPredictions.prediction_id]
-    ordered = choices.sort_values(by_score, ascending=[False, True])
-    return shown.drop(index=ordered.index[ordered[ModelPredictions.image_id].duplicated()])
 
 
 def task_replicas(

@@ -43,12 +43,12 @@ class ModelEmbedder:
     @classmethod
     def from_registry(cls, registry: ModelRegistry, sha256: str) -> Self:
         """Return the embedder of these weights; a changed file is a ModelError."""
-        from annotation_platform.models.detection.weight_files import build_from, read_weights
+        from annotation_platform.models.weight_files import DETECTOR_FILES
 
         where = str(registry.weights_path(sha256))
-        file = read_weights(registry.read(sha256), where=where)
-        network = build_from(file, where=where)
-        return cls(network, name=f"{file.architecture}@{sha256}", image_width=file.image_width)
+        file = DETECTOR_FILES.read(registry.read(sha256), where=where)
+        network = DETECTOR_FILES.network(file, where=where)
+        return cls(network, name=f"{file.architecture}@{sha256}", image_width=file.side)
 
     def embed(self, images: Sequence[Pixels]) -> Vectors:
         """Return ``(N, D)`` rows of unit length; D is 256 for the small network.

@@ -5,14 +5,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from annotation_platform.errors import ModelError
-from annotation_platform.models.detection.detector import read_weights_file
 from annotation_platform.models.memory import MemoryLimit
 
 if TYPE_CHECKING:
@@ -20,7 +18,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 Item = TypeVar("Item")
-File = TypeVar("File")
 RecordStep = Callable[[int, float, float, float], None]
 """Called with the step's number, its loss, the learning rate and the share of the budget used."""
 
@@ -197,48 +194,3 @@ def quiet_torch(seed: int, threads: int) -> Iterator[None]:
             yield
         finally:
             torch.set_num_threads(before)
-
-
-@dataclass(frozen=True)
-class InitialWeights(Generic[File]):
-    """The weights that training starts from."""
-
-    content: File
-    origin: str  # SHA-256 of the file, or the name of torchvision's published weights
-    where: str  # name of the file in error messages
-
-
-def initial_weights(
-    given: str,
-    start_from: Path | None,
-    *,
-    setting: str,
-    wanted_sha256: str,
-    default: Callable[[], tuple[File, str]],
-    read: Callable[[bytes, str], File],
-) -> InitialWeights[File] | None:
-    """Return the weights that training starts from; None to train from scratch.
-
-    A missing file, or one whose SHA-256 is not that in params.yaml, is a ModelError.
-
-    Args:
-        given: value of ``setting`` in params.yaml: a path, ``DEFAULT``, or empty.
-        start_from: the file to use where ``given`` is empty.
-        setting: name of the setting.
-        wanted_sha256: value of ``setting`` + ``_sha256``; empty accepts any file.
-        default: returns torchvision's published weights and their name.
-        read: parses the bytes of a file; its second argument names the file in errors.
-    """
-    if given == "DEFAULT":
-        return InitialWeights(*default(), where=given)
-    path = Path(given) if given else start_from
-    if path is None:
-        return None
-    data = read_weights_file(path)
-    digest = sha256(data).hexdigest()
-    if given and wanted_sha256 not in {"", digest}:
-        raise ModelError(
-            f"{path}: refused: its SHA-256 is {digest}, {setting}_sha256 is {wanted_sha256}. "
-            "Get the right file."
-        )
-    return InitialWeights(read(data, str(path)), digest, str(path))

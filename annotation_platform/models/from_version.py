@@ -9,12 +9,12 @@ import pandas as pd
 from annotation_platform.errors import NotReadyError
 from annotation_platform.formats.coco import read_coco_boxes
 from annotation_platform.models.detection.detector import NetworkDetector, predict_files
-from annotation_platform.models.detection.learning import train_model
-from annotation_platform.models.detection.training import TrainedDetector
+from annotation_platform.models.detection.training import examples_of, train_detector
 from annotation_platform.models.evaluation.evaluation import Evaluation, evaluate
 from annotation_platform.models.evaluation.label_noise import SHARES, noise_curve
 from annotation_platform.models.fitting import TrainingOptions
 from annotation_platform.models.metrics_files import metrics_files
+from annotation_platform.models.training import TrainedNetwork
 from annotation_platform.policy import TrainingPolicy
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.storage.files import write_file
@@ -32,7 +32,7 @@ def train_on_version(
     *,
     dataset_tag: str = "",
     start_from: Path | None = None,
-) -> TrainedDetector:
+) -> TrainedNetwork:
     """Train on a version's train split; write ``detector.pt`` and ``card.json`` into ``out``.
 
     If the policy asks for them, the files of ``metrics_files`` are written to ``out`` too.
@@ -52,17 +52,17 @@ def train_on_version(
     """
     dataset = _split(read_coco_boxes(folder), "train")
     with metrics_files(policy, out) as record:
-        model = train_model(
-            dataset,
-            _paths(dataset, folder),
+        trained = train_detector(
+            examples_of(dataset, _paths(dataset, folder), tile_side=policy.tile_side),
+            class_names=dataset.ontology.areas,
             policy=policy,
             seed=seed,
-            dataset_tag=dataset_tag,
             options=TrainingOptions(start_from, progress, record),
         )
-    write_file(out / WEIGHTS, model.detector.state)
-    write_file(out / CARD, model.card.to_json().encode())
-    return model.detector
+    card = trained.card(dataset_tag=dataset_tag, policy=policy, seed=seed)
+    write_file(out / WEIGHTS, trained.state)
+    write_file(out / CARD, card.to_json().encode())
+    return trained
 
 
 def evaluate_on_version(folder: Path, weights: Path, out: Path) -> Evaluation:

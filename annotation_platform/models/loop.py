@@ -1,47 +1,45 @@
-"""One turn of the training loop: train on a version, test, promote or not.
+"""One turn of the training loop of a round: train on its version, test, promote or not.
 
-Detectors here, classifiers in ``classification/loop.py``.
+Detectors and classifiers are two kinds of models, and each goes through the loop of ``kinds``.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from annotation_platform.models.cards import policy_digest
-from annotation_platform.models.classification.loop import (
-    EvaluatedClassifier,
-    classifier_share,
-    evaluate_classifier,
-    scaled_budget,
-    train_classifier_round,
+from annotation_platform.models.classification.kind import Classifiers
+from annotation_platform.models.classification.metrics import (
+    ClassificationEvaluation,
+    ClassificationTruth,
+    ClassifierPromotion,
+    classification_figures,
 )
-from annotation_platform.models.classification.predictions import PROFILE
-from annotation_platform.models.detection.detector import empty_predictions, predict_files
-from annotation_platform.models.detection.learning import train_model
-from annotation_platform.models.evaluation.evaluation import Evaluation, evaluate, figure_intervals
-from annotation_platform.models.evaluation.promotion import Promotion, best_of, decide_promotion
+from annotation_platform.models.detection.detector import empty_predictions
+from annotation_platform.models.detection.kind import Detectors
+from annotation_platform.models.evaluation.evaluation import Evaluation, figure_intervals
+from annotation_platform.models.evaluation.promotion import Promotion
 from annotation_platform.models.fitting import TrainingOptions
 from annotation_platform.models.kinds import (
+    Judged,
+    ModelKind,
+    StoredModel,
     TrainingInputs,
     judge,
-    predecessors,
-    starting_weights,
+    train_model,
 )
 from annotation_platform.models.metrics_files import metrics_files
-from annotation_platform.models.network_inputs import ImagePath, image_paths
-from annotation_platform.models.predictions import calibrate_new
 from annotation_platform.models.registry import ModelRegistry
-from annotation_platform.policy import TrainingPolicy
-from annotation_platform.schema.dataset import Dataset
-from annotation_platform.schema.ontology import Ontology
-from annotation_platform.schema.tables import Frame, ModelEvaluations, TrainedModels, TrainingSet
-
-_NO_TEST_IMAGE = Promotion(
-    False,
-    "Not promoted: the test split has no image yet, so no model can be judged. "
-    "It grows with every round; label more images, or raise splits.test in params.yaml.",
+from annotation_platform.policy import Policy, TrainingPolicy
+from annotation_platform.schema.shapes import AREAS
+from annotation_platform.schema.tables import (
+    ChoiceFigures,
+    Frame,
+    ModelEvaluations,
+    TrainedModels,
+    TrainingSet,
 )
 
 
@@ -53,38 +51,7 @@ class EvaluatedRound:
     per_class: dict[str, float]  # mAP@0.5 by class
     evaluation: Evaluation | None  # of the new detector; None: no detector, or no test image
     predictions: pd.DataFrame  # of the new detector on the test images
-    classifier: EvaluatedClassifier
-
-
-@dataclass(frozen=True)
-class _TestedDetector:
-    """A detector's evaluation on the test images, and its predictions for them."""
-
-    evaluation: Evaluation
-    predictions: pd.DataFrame
-
-
-@dataclass(frozen=True)
-class _Detectors:
-    """The kind of model that predicts boxes of objects; see ``ModelKind``."""
-
-    registry: ModelRegistry
-    truth: Dataset
-    paths: Mapping[str, Path]
-    noun: str = "model"
-
-    def test(self, weights: str) -> _TestedDetector:
-        predictions = predict_files(self.registry.load(weights), self.paths)
-        return _TestedDetector(evaluate(self.truth, predictions), predictions)
-
-    def decide(
-        self, new: _TestedDetector, before: Mapping[str, _TestedDetector], *, later: str
-    ) -> Promotion:
-        others = {name: one.evaluation for name, one in before.items()}
-        return decide_promotion(new.evaluation, others, later=later)
-
-    def best(self, known: Mapping[str, _TestedDetector]) -> str:
-        return best_of({weights: one.evaluation for weights, one in known.items()})
+    choice_figures: Frame[ChoiceFigures]  # of the new classifier
 
 
 def train_round(
@@ -99,7 +66,7 @@ def train_round(
 
     Training continues from ``starting_weights``; the outputs of classes that both models have are
     kept. Scores are calibrated on the val split. Files for TensorBoard or DVCLive, if the policy
-    asks for them, are in ``runs/<round>`` of the registry.
+    asks for them, are in ``runs/<round>`` of the registry of each kind.
 
     A detector and a classifier share the budget as ``classifier_share`` defines. A kind without
     training labels is not trained. Columns that both kinds have are the detector's, if there is
@@ -112,9 +79,9 @@ def train_round(
         report: called with sentences about the progress.
         weights: how often each image is used, see ``train_detector``.
     """
-    policy = inputs.policy
-    share = classifier_share(inputs.split("train"), policy)
-    progress = _in_quarters(report)
+    policy = inputs.policy.training
+    share = classifier_share(inputs.split("train"), inputs.policy)
+    budget = _Budget(round_id, policy, report)
     row: dict[str, object] = {
         "round_id": round_id,
         "dataset_tag": inputs.dataset_tag,
@@ -123,207 +90,166 @@ def train_round(
         "classifier_images": 0,
         "classifier_steps": 0,
         "classifier_calibration": "",
-        "seed": policy.seed,
-        "policy_digest": policy_digest(policy.training),
+        "seed": inputs.policy.seed,
+        "policy_digest": policy_digest(policy),
     }
     spent = 0.0
     if share > 0.0:
-        row |= _train_classifier(
-            inputs,
-            registry=registry.classifiers,
-            budget=scaled_budget(policy.training, share),
-            progress=lambda done: progress(share * done),
-        )
-        spent = float(str(row["cpu_seconds"]))
+        stored = budget.train(Classifiers(registry.classifiers, inputs), share)
+        row |= _training_columns(stored) | _classifier_columns(stored)
+        spent += stored.trained.cpu_seconds
     if share < 1.0:
-        row |= _train_detector(
-            round_id,
-            inputs,
-            registry=registry,
-            budget=scaled_budget(policy.training, 1.0 - share),
-            progress=lambda done: progress(share + (1.0 - share) * done),
-            report=report,
-            weights=weights,
-        )
-        spent += float(str(row["cpu_seconds"]))
+        stored = budget.train(Detectors(registry, inputs, weights), 1.0 - share)
+        row |= _training_columns(stored) | {"weights_sha256": stored.weights_sha256}
+        spent += stored.trained.cpu_seconds
     return TrainedModels.from_rows([row | {"cpu_seconds": spent}])
 
 
-def _train_detector(
-    round_id: str,
-    inputs: TrainingInputs,
-    *,
-    registry: ModelRegistry,
-    budget: TrainingPolicy,
-    progress: Callable[[float], None],
-    report: Callable[[str], None],
-    weights: Mapping[str, float] | None,
-) -> dict[str, object]:
-    """Train, calibrate and store the detector; return its columns of ``trained_model``."""
-    policy, tag = inputs.policy, inputs.dataset_tag
-    train, held_out = inputs.split("train"), inputs.split("val")
-    before = starting_weights(registry, tag)
-    start_from = registry.weights_path(before) if before else None
-    with metrics_files(budget, registry.folder / "runs" / round_id) as record:
-        model = train_model(
-            Dataset.from_training_set(train, policy.ontology).boxes(),
-            image_paths(train, inputs.image_path),
-            policy=budget,
-            seed=policy.seed,
-            dataset_tag=tag,
-            weights=weights,
-            options=TrainingOptions(start_from, progress, record),
+def classifier_share(train: Frame[TrainingSet], policy: Policy) -> float:
+    """Return the classifier's share of the training budget, 0 to 1.
+
+    It is ``training.classification_share`` if the train split has classifications as well as areas,
+    and else 1 or 0. Without areas in the ontology there is no detector: the images do not even show
+    what is background.
+    """
+    if not policy.ontology.areas:
+        return 1.0
+    if not ClassificationTruth.from_labels(train, policy.ontology).image_ids:
+        return 0.0
+    is_area = train[TrainingSet.shape].isin(AREAS)
+    areas = is_area & train[TrainingSet.class_name].isin(policy.ontology.areas)
+    return policy.training.classification_share if areas.any() else 1.0
+
+
+@dataclass
+class _Budget:
+    """The training budget of a round, of which each kind of model gets a share."""
+
+    round_id: str
+    policy: TrainingPolicy
+    report: Callable[[str], None]
+    _used: float = 0.0  # share of it
+    _quarters: int = 0  # of it, reported
+
+    def train(self, kind: ModelKind[Any, Any], share: float) -> StoredModel:
+        """Return the model of a kind, trained with a share of the budget, above 0."""
+        steps = max(1, round(share * self.policy.steps)) if self.policy.steps else 0
+        policy = self.policy.model_copy(
+            update={"cpu_seconds": share * self.policy.cpu_seconds, "steps": steps}
         )
-    trained = model.detector
-    if trained.images_at_a_time < policy.training.batch_size:
-        report(
-            f"Memory was too small for batches of {policy.training.batch_size}: trained on "
-            f"{trained.images_at_a_time} images at a time, in the end on {trained.device}."
-        )
-    found = calibrate_new(
-        registry,
-        trained.state,
-        Dataset.from_training_set(held_out, policy.ontology).boxes(),
-        image_paths(held_out, inputs.image_path),
-        policy=policy,
-    )
-    card = model.card.model_copy(update={"calibrations": {found.profile: found.digest}})
+        used = self._used
+        with metrics_files(policy, kind.registry.folder / "runs" / self.round_id) as record:
+            options = TrainingOptions(
+                progress=lambda done: self._report(used + share * done), record=record
+            )
+            stored = train_model(kind, policy, options)
+        self._used += share
+        trained = stored.trained
+        if trained.images_at_a_time < trained.setup.batch_size:
+            self.report(
+                f"Memory was too small for batches of {trained.setup.batch_size}: trained on "
+                f"{trained.images_at_a_time} images at a time, in the end on {trained.device}."
+            )
+        return stored
+
+    def _report(self, used: float) -> None:
+        """Report each quarter of the budget once."""
+        if int(used * 4) > self._quarters:
+            self._quarters = int(used * 4)
+            self.report(f"{self._quarters * 25} % of the training budget used")
+
+
+def _training_columns(stored: StoredModel) -> dict[str, object]:
+    """Return the columns of ``trained_model`` that all kinds of models have."""
+    trained, calibration = stored.trained, stored.calibrated.calibration
     return {
-        "weights_sha256": registry.add(trained.state, card),
         "started_from": trained.started_from,
-        "train_images": trained.images,
+        "train_images": trained.setup.images,
         "epochs": trained.epochs,
-        "cpu_seconds": trained.cpu_seconds,
         "final_loss": trained.final_loss,
         "steps": trained.steps,
-        "profile": found.profile,
-        "calibration": found.digest,
-        "calibration_images": found.calibration.images,
-        "calibration_error_before": found.calibration.error_before,
-        "calibration_error": found.calibration.error_after,
+        "profile": stored.calibrated.profile,
+        "calibration": stored.calibrated.digest,
+        "calibration_images": calibration.images,
+        "calibration_error_before": calibration.error_before,
+        "calibration_error": calibration.error_after,
     }
 
 
-def _train_classifier(
-    inputs: TrainingInputs,
-    *,
-    registry: ModelRegistry,
-    budget: TrainingPolicy,
-    progress: Callable[[float], None],
-) -> dict[str, object]:
-    """Train and store the classifier; return its columns of ``trained_model``.
-
-    They include those that a detector's replace.
-    """
-    stored = train_classifier_round(inputs, registry=registry, budget=budget, progress=progress)
-    trained, temperature = stored.trained, stored.temperature
+def _classifier_columns(stored: StoredModel) -> dict[str, object]:
+    """Return the columns of ``trained_model`` about the classifier alone."""
     return {
-        "started_from": trained.started_from,
-        "train_images": trained.images,
-        "epochs": trained.epochs,
-        "cpu_seconds": trained.cpu_seconds,
-        "final_loss": trained.final_loss,
-        "steps": trained.steps,
-        "profile": PROFILE,
-        "calibration": temperature.effective_digest,
-        "calibration_images": temperature.images,
-        "calibration_error_before": temperature.error_before,
-        "calibration_error": temperature.error_after,
         "classifier_sha256": stored.weights_sha256,
-        "classifier_images": trained.images,
-        "classifier_steps": trained.steps,
-        "classifier_calibration": temperature.effective_digest,
-        "choice_error_before": temperature.error_before,
-        "choice_error": temperature.error_after,
+        "classifier_images": stored.trained.setup.images,
+        "classifier_steps": stored.trained.steps,
+        "classifier_calibration": stored.calibrated.digest,
+        "choice_error_before": stored.calibrated.calibration.error_before,
+        "choice_error": stored.calibrated.calibration.error_after,
     }
 
 
 def evaluate_round(
     round_id: str,
     trained_model: Frame[TrainedModels],
-    training_set: Frame[TrainingSet],
+    inputs: TrainingInputs,
     *,
     registry: ModelRegistry,
-    image_path: ImagePath,
-    ontology: Ontology,
 ) -> EvaluatedRound:
     """Test the new models and their predecessors on the same test images; promote them or not.
 
-    The detector is compared with the promoted one and with the best ever promoted, as recorded
-    with that promotion. Without test images nothing is promoted and the figures are missing. A
-    detector that an earlier run of this job promoted is compared with the one promoted before it.
-    A round that runs again after a model of a later version was promoted must yield a better one
-    than that, see ``decide_promotion``.
-
-    The classifier is judged by itself; without a detector its decision is that of the round.
+    Each kind of model is judged by itself, see ``kinds.judge``. Without test images nothing is
+    promoted and the figures are missing. Without a detector the classifier's decision is that of
+    the round.
     """
     trained = trained_model.iloc[0]
-    weights, tag = (
-        str(trained[TrainedModels.weights_sha256]),
-        str(trained[TrainedModels.dataset_tag]),
-    )
-    test = training_set[training_set[TrainingSet.split] == "test"]
-    classifier = evaluate_classifier(
-        round_id,
-        str(trained.get("classifier_sha256", "")),
-        tag,
-        training_set,
-        registry=registry.classifiers,
-        image_path=image_path,
-        ontology=ontology,
-    )
-    names = {"round_id": round_id, "dataset_tag": tag, "weights_sha256": weights}
-    known = names | _classifier_columns(classifier)
-    if not weights:
-        decision = classifier.decision
-        known |= {"promoted": decision.promoted, "reason": decision.reason, "best_sha256": ""}
-        known["test_images"] = test[TrainingSet.image_id].nunique()
-        table = ModelEvaluations.from_rows([known])
-        return EvaluatedRound(table, {}, None, empty_predictions(), classifier)
-    if test.empty:
-        known |= {"test_images": 0, "best_sha256": predecessors(registry, weights).best}
-        table = ModelEvaluations.from_rows([known | _decision_columns(_NO_TEST_IMAGE)])
-        return EvaluatedRound(table, {}, None, empty_predictions(), classifier)
-
-    truth = Dataset.from_training_set(test, ontology).boxes()
-    kind = _Detectors(registry, truth, image_paths(test, image_path))
-    judged = judge(kind, weights, tag, registry=registry)
-    new, promoted = judged.new.evaluation, judged.promoted
-    known |= {
-        "test_images": new.images,
+    weights = str(trained[TrainedModels.weights_sha256])
+    classifier = str(trained.get(TrainedModels.classifier_sha256, ""))
+    chosen = judge(Classifiers(registry.classifiers, inputs), classifier)
+    judged = judge(Detectors(registry, inputs), weights)
+    new, promoted = judged.new, judged.promoted
+    decision = judged.decision if weights else chosen.decision
+    row: dict[str, object] = {
+        "round_id": round_id,
+        "dataset_tag": inputs.dataset_tag,
+        "weights_sha256": weights,
+        "test_images": inputs.split("test")[TrainingSet.image_id].nunique(),
+        "promoted": decision.promoted,
+        "reason": decision.reason,
+        "best_sha256": judged.best_sha256,
+        **_choice_columns(classifier, chosen),
+    }
+    figures = ChoiceFigures.empty()
+    if chosen.new is not None:
+        figures = classification_figures(round_id, classifier, chosen.new)
+    if new is None:
+        table = ModelEvaluations.from_rows([row])
+        return EvaluatedRound(table, {}, None, empty_predictions(), figures)
+    row |= _figure_columns(new.evaluation) | {
         "promoted_map": promoted.evaluation.map if promoted else None,
         "promoted_map50": promoted.evaluation.map50 if promoted else None,
-        "best_sha256": judged.best_sha256,
     }
-    row = known | _decision_columns(judged.decision) | _figure_columns(new)
-    table = ModelEvaluations.from_rows([row])
-    return EvaluatedRound(table, new.per_class, new, judged.new.predictions, classifier)
+    if isinstance(judged.decision, Promotion) and judged.decision.comparison:
+        found = judged.decision.comparison.map
+        row |= {"difference": found.value, "difference_low": found.low}
+        row |= {"difference_high": found.high}
+    table, per_class = ModelEvaluations.from_rows([row]), new.evaluation.per_class
+    return EvaluatedRound(table, per_class, new.evaluation, new.predictions, figures)
 
 
-def _classifier_columns(classifier: EvaluatedClassifier) -> dict[str, object]:
+def _choice_columns(
+    weights: str, judged: Judged[ClassificationEvaluation, ClassifierPromotion]
+) -> dict[str, object]:
     """Return the columns of ``model_evaluation`` about the classifier."""
-    found = classifier.evaluation
-    accuracy = found.accuracy if found else None
+    accuracy = judged.new.accuracy if judged.new else None
     return {
-        "classifier_sha256": classifier.weights_sha256,
-        "choice_images": found.images if found else 0,
+        "classifier_sha256": weights,
+        "choice_images": judged.new.images if judged.new else 0,
         "accuracy": accuracy.value if accuracy else None,
         "accuracy_low": accuracy.low if accuracy else None,
         "accuracy_high": accuracy.high if accuracy else None,
-        "promoted_accuracy": classifier.promoted_accuracy,
-        "classifier_promoted": classifier.decision.promoted,
-        "classifier_reason": classifier.decision.reason,
-    }
-
-
-def _decision_columns(decision: Promotion) -> dict[str, object]:
-    found = decision.comparison.map if decision.comparison else None
-    return {
-        "difference": found.value if found else None,
-        "difference_low": found.low if found else None,
-        "difference_high": found.high if found else None,
-        "promoted": decision.promoted,
-        "reason": decision.reason,
+        "promoted_accuracy": judged.promoted.accuracy.value if judged.promoted else None,
+        "classifier_promoted": judged.decision.promoted,
+        "classifier_reason": judged.decision.reason,
     }
 
 
@@ -337,16 +263,3 @@ def _figure_columns(new: Evaluation) -> dict[str, object]:
         "map_low": found["ap"].low,
         "map_high": found["ap"].high,
     }
-
-
-def _in_quarters(report: Callable[[str], None]) -> Callable[[float], None]:
-    """Return a progress callback that reports each quarter of the budget once."""
-    reported = 0
-
-    def progress(share: float) -> None:
-        nonlocal reported
-        if int(share * 4) > reported:
-            reported = int(share * 4)
-            report(f"{reported * 25} % of the training budget used")
-
-    return progress

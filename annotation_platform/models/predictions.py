@@ -24,7 +24,7 @@ from annotation_platform.models.detection.detector import (
 from annotation_platform.models.detection.profiles import ProfiledDetector
 from annotation_platform.models.network_inputs import ImagePath, image_paths
 from annotation_platform.models.protocols import Detector
-from annotation_platform.models.registry import ModelRegistry
+from annotation_platform.models.registry import ModelRegistry, ProfileCalibration
 from annotation_platform.policy import Policy, PredictionPolicy
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.tables import Frame, ModelPredictions, PredictedImages, records
@@ -38,19 +38,6 @@ class ImagePredictions:
     images: Frame[PredictedImages]
     model: str  # the weights
     scores: str  # the meaning of the scores
-
-
-@dataclass(frozen=True)
-class ProfileCalibration:
-    """The calibration of a model under a profile."""
-
-    profile: str
-    calibration: Calibration
-
-    @property
-    def digest(self) -> str:
-        """Digest of the calibration; empty where it leaves scores unchanged."""
-        return "" if self.calibration.pooled.kind == "identity" else self.calibration.digest
 
 
 def predict_pool(
@@ -137,7 +124,9 @@ def prediction_detector(
     return _with_profile(members, policy.prediction) if members else None
 
 
-def stored_calibration(registry: ModelRegistry, detector: ProfiledDetector) -> ProfileCalibration:
+def stored_calibration(
+    registry: ModelRegistry, detector: ProfiledDetector
+) -> ProfileCalibration[Calibration]:
     """Return the stored calibration of a detector; the identity if there is none."""
     known = registry.calibration(detector.weights, detector.profile)
     return ProfileCalibration(detector.profile, known or identity_calibration())
@@ -150,7 +139,7 @@ def calibrate_new(
     paths: Mapping[str, Path],
     *,
     policy: Policy,
-) -> ProfileCalibration:
+) -> ProfileCalibration[Calibration]:
     """Fit and store the calibration of new weights; return it.
 
     They are calibrated as they would predict if promoted: with the chosen profile, in an ensemble
@@ -187,12 +176,9 @@ def _calibrate(
     detector: ProfiledDetector,
     held_out: Dataset,
     paths: Mapping[str, Path],
-) -> ProfileCalibration:
-    found = ProfileCalibration(detector.profile, calibrate_detector(detector, held_out, paths))
-    # Too few images give no calibration: they do not replace one that was fitted to more.
-    if found.digest or registry.calibration(detector.weights, detector.profile) is None:
-        registry.calibrate(detector.weights, detector.profile, found.calibration)
-    return found
+) -> ProfileCalibration[Calibration]:
+    found = calibrate_detector(detector, held_out, paths)
+    return registry.calibrate_better(detector.weights, detector.profile, found)
 
 
 def _with_profile(members: Sequence[Detector], policy: PredictionPolicy) -> ProfiledDetector:
@@ -229,7 +215,7 @@ def _summed(costs: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return first
 
 
-def _score_description(stored: ProfileCalibration) -> str:
+def _score_description(stored: ProfileCalibration[Calibration]) -> str:
     calibration = stored.calibration
     if not stored.digest:
         return (

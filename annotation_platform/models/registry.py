@@ -13,16 +13,17 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from annotation_platform.errors import ModelError
 from annotation_platform.models.cards import ModelCard
 from annotation_platform.models.classification.calibration import Temperature
-from annotation_platform.models.detection.calibration import Calibration
+from annotation_platform.models.detection.calibration import Calibration, StoredCalibration
 from annotation_platform.storage.objects import LocalObjectStore
 
 if TYPE_CHECKING:
@@ -37,6 +38,21 @@ _CLASSIFIERS = "classifiers"
 
 
 Known = TypeVar("Known", Calibration, Temperature)
+CalibrationT = TypeVar("CalibrationT", bound=StoredCalibration)
+CalibrationT_co = TypeVar("CalibrationT_co", bound=StoredCalibration, covariant=True)
+
+
+@dataclass(frozen=True)
+class ProfileCalibration(Generic[CalibrationT_co]):
+    """The calibration of a model under a profile."""
+
+    profile: str
+    calibration: CalibrationT_co
+
+    @property
+    def digest(self) -> str:
+        """Digest of the calibration; empty where it leaves scores unchanged."""
+        return self.calibration.effective_digest
 
 
 class PromotionRecord(BaseModel):
@@ -119,7 +135,7 @@ class ModelRegistry:
         return NetworkDetector.from_bytes(self.read(sha256), where=str(self.weights_path(sha256)))
 
     def calibrate(
-        self, weights: Sequence[str], profile: str, calibration: Calibration | Temperature
+        self, weights: Sequence[str], profile: str, calibration: StoredCalibration
     ) -> str:
         """Store the calibration of these weights under a profile and return its digest.
 
@@ -129,6 +145,17 @@ class ModelRegistry:
         self._store.put(f"{_CALIBRATIONS}/{digest}.json", calibration.to_json().encode())
         self._store.put(_calibrated(weights, profile), digest.encode())
         return digest
+
+    def calibrate_better(
+        self, weights: Sequence[str], profile: str, found: CalibrationT
+    ) -> ProfileCalibration[CalibrationT]:
+        """Store a calibration as ``calibrate`` does, unless it changes nothing; return it.
+
+        Too few images give no calibration: they do not replace one that was fitted to more.
+        """
+        if found.changes_scores or not (self.folder / _calibrated(weights, profile)).is_file():
+            self.calibrate(weights, profile, found)
+        return ProfileCalibration(profile, found)
 
     def calibration(self, weights: Sequence[str], profile: str) -> Calibration | None:
         """Return the calibration of a detector's weights under a profile; None: there is none."""

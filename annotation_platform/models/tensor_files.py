@@ -1,4 +1,4 @@
-"""Files of tensors by name, and networks from them. This module imports torch.
+"""Files of tensors by name. This module imports torch.
 
 Files are always read with ``weights_only=True``: tensors, numbers and text, never code.
 """
@@ -8,8 +8,7 @@ import io
 import pickle
 import warnings
 import zipfile
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.error import URLError
@@ -21,20 +20,6 @@ from torch import Tensor, nn
 from annotation_platform.errors import ModelError
 
 _REMEDY = "Give a file that this platform trained, or one that torchvision publishes for it."
-
-
-@dataclass(frozen=True)
-class TensorFile:
-    """The content of a file of weights; a file that is not ours has only tensors."""
-
-    architecture: str
-    class_names: tuple[str, ...]
-    tensors: dict[str, Tensor]
-
-    @property
-    def ours(self) -> bool:
-        """Whether this platform wrote it."""
-        return bool(self.class_names)
 
 
 def write_content(network: nn.Module, head: Mapping[str, object]) -> bytes:
@@ -103,54 +88,6 @@ def load_published(url: str) -> tuple[dict[str, Tensor], str]:
     tensors = download(url, reason="prediction.architecture is set", setting="prediction.weights")
     path = Path(torch.hub.get_dir()) / "checkpoints" / PurePosixPath(urlparse(url).path).name
     return tensors, hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def ready_network(
-    file: TensorFile, build: Callable[[str, int], nn.Module], *, where: str
-) -> nn.Module:
-    """Return the network in one of our files, ready for prediction.
-
-    ``build`` returns an untrained network of an architecture for a number of classes. A file that
-    is not ours, or does not fit, is a ModelError naming ``where``.
-    """
-    if not file.ours:
-        raise ModelError(
-            f"{where}: has none of our classes: it can only be used to start training. {_REMEDY}"
-        )
-    try:
-        network = build(file.architecture, len(file.class_names))
-        network.load_state_dict(file.tensors)
-    except RuntimeError as error:
-        raise ModelError(
-            f"{where}: its weights do not fit a {file.architecture!r} of "
-            f"{len(file.class_names)} classes. Train the model again."
-        ) from error
-    return network.eval()
-
-
-def rows_of_classes(
-    target: Tensor, known: Tensor, class_names: Sequence[str], known_names: Sequence[str]
-) -> Tensor:
-    """Return ``target`` with the rows of classes in ``known_names`` taken from ``known``."""
-    taken = target.clone()
-    for row, class_name in enumerate(class_names):
-        if class_name in known_names:
-            taken[row] = known[known_names.index(class_name)]
-    return taken
-
-
-def take_over(
-    network: nn.Module, known: Mapping[str, Tensor], needed: Collection[str], *, where: str
-) -> None:
-    """Load the tensors of ``known`` that fit; a ModelError if one of ``needed`` does not."""
-    target = network.state_dict()
-    fitting = {n: t for n, t in known.items() if n in target and t.shape == target[n].shape}
-    missing = sorted(set(needed) - fitting.keys())
-    if missing:
-        raise ModelError(
-            f"{where}: {len(missing)} weights do not fit, first {missing[0]}. {_REMEDY}"
-        )
-    network.load_state_dict(fitting, strict=False)
 
 
 def checked_tensors(content: Any, *, where: str) -> dict[str, Tensor]:

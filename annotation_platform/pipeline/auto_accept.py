@@ -90,12 +90,12 @@ def auto_accept(context: RoundContext, inputs: AcceptInputs) -> AutoAccept:
             "labels": len(found.labels),
             "automated_share": float(overall[Certificates.share].sum()) if found.granted else 0.0,
             "minutes_saved": found.seconds_saved / 60,
-            "refused_because": " ".join(overall[Certificates.reason]) or "",
+            "refusal_reasons": " ".join(overall[Certificates.reason]) or "",
             "certificate": TableRows(found.certificates, _CERTIFICATE),
-            "held": Counts(pd.Series(found.held.values(), dtype="str")),
-            "seen_again_next": len(found.seen_again),
+            "held_images": Counts(pd.Series(found.held.values(), dtype="str")),
+            "images_to_recheck": len(found.seen_again),
             "contradicted": int(reaudits[Reaudits.contradicted].sum()),
-            "seen_again": TableRows(
+            "rechecks": TableRows(
                 reaudits, ["certified_round", "images", "labels", "errors", "contradicted"]
             ),
             "preview": Thumbnails(shown, found.labels, context.policy.ontology),

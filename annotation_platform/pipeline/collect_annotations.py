@@ -48,13 +48,13 @@ def collect_annotations(
             "shapes": Counts(labels[HumanLabels.shape]),
             "annotations": len(annotations),
             "annotators": labels[HumanLabels.annotator].nunique(),
-            "surplus_annotations": found.not_counted,
+            "annotations_not_counted": found.not_counted,
             "tasks": Counts(found.tasks[RoundTasks.state]),
             "unusable_regions": int(annotations[HumanLabels.refused_regions].sum()),
-            "noticed": TableRows(
+            "problems": TableRows(
                 annotations[annotations[HumanLabels.problems] != ""], ["annotation_id", "problems"]
             ),
-            "minutes_of_work": found.minutes,
+            "annotation_minutes": found.minutes,
             "classes": BarChart(labels[HumanLabels.class_name].dropna()),
             "preview": Thumbnails(images, labels, context.policy.ontology),
         },

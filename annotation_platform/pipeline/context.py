@@ -16,7 +16,7 @@ def _silent(sentence: str) -> None:
 
 @dataclass(frozen=True)
 class RoundContext:
-    """The round of a use case, the stores, the policy and the time.
+    """The round of a use case, the stores, the policy, the time and the actor.
 
     Attributes:
         round_id: the round.
@@ -24,6 +24,8 @@ class RoundContext:
         policy: the current policy.
         now: the time, UTC; use cases read no clock.
         report: receives progress messages of long steps.
+        actor: who runs the use case, for the events that it records in the audit log; empty: the
+            actor of the lake's access log.
     """
 
     round_id: str
@@ -31,6 +33,7 @@ class RoundContext:
     policy: Policy
     now: datetime
     report: Callable[[str], None] = _silent
+    actor: str = ""
 
     @property
     def tables(self) -> RoundTables:

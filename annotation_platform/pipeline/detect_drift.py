@@ -66,12 +66,12 @@ def detect_drift(
         held_out_images=held_out.images,
         figures={
             "drifted": ", ".join(drift.drifted),
-            "says": drift.sentence,
-            "odd_images": len(drift.outliers),
+            "summary": drift.sentence,
+            "outlier_images": len(drift.outliers),
             "held_out_images_predicted": len(held_out.images),
             **{f"effect_{name}": float(effect) for name, effect in effects.items()},
             "features": TableRows(drift.features, ["feature", "effect", "p_value", "detail"]),
-            "why_odd": TableRows(drift.outliers, ["image_id", "distance", "why"]),
+            "outliers": TableRows(drift.outliers, ["image_id", "distance", "why"]),
             "preview": Thumbnails(shown, model_predictions),
         },
     )
@@ -126,7 +126,7 @@ def _drift_of_round(
         round_id=round_id,
         rng=rng,
         level=policy.drift.level,
-        least_effect=policy.drift.least_effect,
+        minimum_effect=policy.drift.minimum_effect,
     )
 
 

@@ -10,6 +10,7 @@ from annotation_platform.images.accepted import accepted_images
 from annotation_platform.models.error_analysis import ErrorAnalysis, analyze_errors
 from annotation_platform.models.evaluation.agreement import agreement_drop, model_agreement
 from annotation_platform.models.evaluation.learning_curves import learning_history, rank_by_gain
+from annotation_platform.models.kinds import TrainingInputs
 from annotation_platform.models.loop import EvaluatedRound, evaluate_round
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.pipeline.context import RoundContext
@@ -63,10 +64,13 @@ def evaluate(
     evaluated = evaluate_round(
         context.round_id,
         trained_model,
-        training_set,
+        TrainingInputs(
+            training_set,
+            dataset_tag=str(trained_model[TrainedModels.dataset_tag].iloc[0]),
+            image_path=context.lake.image_path,
+            policy=context.policy,
+        ),
         registry=models,
-        image_path=context.lake.image_path,
-        ontology=context.policy.ontology,
     )
     analysis = analyze_errors(
         context.round_id,
@@ -83,14 +87,14 @@ def evaluate(
         model_slices=analysis.slices,
         model_findings=analysis.findings,
         missed_by_model=analysis.missed,
-        choice_figures=evaluated.classifier.figures,
+        choice_figures=evaluated.choice_figures,
         model_agreement=agreement,
         figures={
             **_model_figures(evaluated),
             **_choice_figures(evaluated),
             **_analysis_figures(analysis, training_set),
             **_agreement_figures(agreement, context),
-            "more_images_help": TableRows(_expected_gains(context, analysis.slices)),
+            "expected_gains": TableRows(_expected_gains(context, analysis.slices)),
             "preview": TableRows(
                 evaluated.table, ["dataset_tag", "test_images", "map50", "promoted_map50"]
             ),
@@ -121,11 +125,11 @@ def _choice_figures(evaluated: EvaluatedRound) -> dict[str, Figure]:
     shown = ["class_name", "chosen", "proposed", "right", "accuracy", "f1", "f1_low", "f1_high"]
     numbers = ["accuracy", "accuracy_low", "accuracy_high", "promoted_accuracy"]
     return {
-        "images_with_choices": int(row["choice_images"]),
+        "classified_images": int(row["choice_images"]),
         **{name: float(row[name]) for name in numbers},
         "classifier_promoted": bool(row["classifier_promoted"]),
         "classifier_reason": Markdown(str(row["classifier_reason"])),
-        "choices": TableRows(evaluated.classifier.figures, shown),
+        "classifications": TableRows(evaluated.choice_figures, shown),
     }
 
 
@@ -170,8 +174,8 @@ def _agreement_figures(agreement: pd.DataFrame, context: RoundContext) -> dict[s
     overall = agreement[agreement[ModelAgreement.class_name] == ""].set_index("annotations")["f1"]
     history = agreement_so_far(context.round_id, context.tables, agreement)
     return {
-        "agreement_with_people": float(overall.get("consensus", math.nan)),
-        "agreement_with_blind_annotations": float(overall.get("blind", math.nan)),
+        "agreement_with_annotators": float(overall.get("consensus", math.nan)),
+        "agreement_without_predictions": float(overall.get("blind", math.nan)),
         "agreement_trend": agreement_drop(history).sentence,
     }
 

@@ -67,7 +67,7 @@ def find_issues(context: RoundContext, inputs: IssueInputs) -> IssuesFound:
         figures={
             "issues": len(issues),
             "images": issues[LabelIssues.image_id].nunique(),
-            "images_expected_to_hold_an_error": float(found.risk.sum()),
+            "expected_images_with_errors": float(found.risk.sum()),
             "kinds": Counts(issues[LabelIssues.kind]),
             "worst": TableRows(issues, ["image_id", "kind", "score", "suggestion"]),
             "preview": Thumbnails(worst, consensus, context.policy.ontology),

@@ -56,9 +56,9 @@ def measure_errors(context: RoundContext, training_set: Frame[TrainingSet]) -> E
     return ErrorsMeasured(
         error_bars=bars,
         figures={
-            "audited_labels": int(overall[ErrorBars.audited].sum()),
+            "sampled_labels": int(overall[ErrorBars.audited].sum()),
             **{str(name): float(value) for name, value in means.items()},
-            "unread_samples": measured.unread,
+            "unusable_samples": measured.unread,
             "preview": TableRows(bars, shown),
         },
     )

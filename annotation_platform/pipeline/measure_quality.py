@@ -11,7 +11,7 @@ from annotation_platform.curation.annotator_pace import measure_pace
 from annotation_platform.curation.known_labels import known_labels
 from annotation_platform.labeling.backends.protocol import LabelingBackend
 from annotation_platform.labeling.qualification import qualify
-from annotation_platform.labeling.tasks import shown_predictions
+from annotation_platform.models.shown_predictions import shown_predictions
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.result import Counts, Result, TableRows
 from annotation_platform.schema.tables import (
@@ -61,7 +61,7 @@ def measure_quality(
         human_labels,
         tables.read_rounds(HumanLabels, context.before(HumanLabels)[-_PACE_ROUNDS:]),
         level=policy.drift.level,
-        least_effect=policy.drift.least_effect,
+        minimum_effect=policy.drift.minimum_effect,
     )
     flagged = measured[measured[AnnotatorQuality.flags] != ""]
     return QualityMeasured(
@@ -70,17 +70,17 @@ def measure_quality(
         figures={
             "annotators": len(measured),
             "flagged": len(flagged),
-            "qualified_now": ", ".join(_qualified(context, measured, labeling)),
+            "newly_qualified": ", ".join(_qualified(context, measured, labeling)),
             "mean_quality": float(measured[AnnotatorQuality.quality].mean()),
             "anchoring": anchoring.anchoring,
             "anchoring_low": anchoring.low,
             "anchoring_high": anchoring.high,
-            "waved_through": accepted_unchanged.anchoring,
-            "waved_through_low": accepted_unchanged.low,
-            "waved_through_high": accepted_unchanged.high,
-            "odd_annotations": Counts(anomalies["kind"]),
-            "odd": TableRows(anomalies, ["kind", "annotation_id", "detail"]),
-            "pace": pace.sentence,
+            "accepted_unchanged": accepted_unchanged.anchoring,
+            "accepted_unchanged_low": accepted_unchanged.low,
+            "accepted_unchanged_high": accepted_unchanged.high,
+            "anomaly_kinds": Counts(anomalies["kind"]),
+            "anomalies": TableRows(anomalies, ["kind", "annotation_id", "detail"]),
+            "pace_summary": pace.sentence,
             "changed_pace": len(pace.changed),
             "flags": TableRows(flagged, ["annotator", "quality", "gold_quality", "flags"]),
             "preview": TableRows(measured),

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import pandas as pd
 
 from annotation_platform.curation.held import held_rounds
-from annotation_platform.labeling.tasks import shown_predictions
 from annotation_platform.models.predictions import predict_pool
 from annotation_platform.models.registry import ModelRegistry
+from annotation_platform.models.shown_predictions import shown_predictions
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.result import BarChart, Result, Thumbnails
 from annotation_platform.pipeline.selectable import selectable_images
@@ -30,7 +30,7 @@ def selection_pool(context: RoundContext) -> pd.DataFrame:
         context.round_id,
         context.lake,
         policy.ontology,
-        ask_about_imported=policy.labeling.ask_about_imported,
+        annotate_imported=policy.labeling.annotate_imported,
         held=held_rounds(context.tables, policy.drift.gate),
     )
 
@@ -51,9 +51,9 @@ def predict(context: RoundContext, models: ModelRegistry) -> Predicted:
         figures={
             "boxes": int(predictions[ModelPredictions.shape].isin(UPRIGHT_BOXES).sum()),
             "boxes_shown": int(shown[ModelPredictions.shape].isin(UPRIGHT_BOXES).sum()),
-            "choices_shown": int(shown[ModelPredictions.shape].isin(CLASSIFICATIONS).sum()),
+            "classifications_shown": int(shown[ModelPredictions.shape].isin(CLASSIFICATIONS).sum()),
             "images": len(pool),
-            "images_without_proposals": int((predicted[PredictedImages.proposals] == 0).sum()),
+            "images_without_predictions": int((predicted[PredictedImages.proposals] == 0).sum()),
             "dropped_outputs": int(predicted[PredictedImages.dropped].sum()),
             "passes": int(predicted[PredictedImages.passes].sum()),
             "seconds": float(predicted[PredictedImages.seconds].sum()),

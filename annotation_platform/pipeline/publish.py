@@ -6,12 +6,11 @@ from typing import Any
 
 import pandas as pd
 
+from annotation_platform.audit_log.recording import record_policy, record_release
 from annotation_platform.curation.auto_accept import AUTO
 from annotation_platform.errors import NotReadyError
-from annotation_platform.governance.audit_log.recording import record_policy, record_release
-from annotation_platform.governance.erasure.record import refuse_meanwhile
 from annotation_platform.pipeline.context import RoundContext
-from annotation_platform.pipeline.result import Figure, Markdown, Result, TableRows
+from annotation_platform.pipeline.result import Figure, Markdown, OwnPage, Result, TableRows
 from annotation_platform.provenance.rebuilding.inputs import keep_inputs
 from annotation_platform.schema.shapes import AREAS
 from annotation_platform.schema.tables import (
@@ -24,6 +23,7 @@ from annotation_platform.schema.tables import (
     TrainingSet,
 )
 from annotation_platform.schema.tables.shared import Split
+from annotation_platform.storage.erasures import refuse_meanwhile
 from annotation_platform.versioning.manifest import LabelError
 from annotation_platform.versioning.publisher import Published, VersionInputs, publish_version
 from annotation_platform.versioning.store import VersionStore, image_source
@@ -64,7 +64,8 @@ def publish(
             "See held_rounds on training_set."
         )
     refuse_meanwhile(lake.store)
-    record_policy(policy, lake, used_for=f"dataset_version of {round_id}", now=now)
+    use = f"dataset_version of {round_id}"
+    record_policy(policy, lake, used_for=use, now=now, actor=context.actor)
     included = training_rounds[TrainingRounds.included_round]
     digests = training_rounds[TrainingRounds.labels_sha256]
     rounds = dict(zip(included, digests, strict=True))
@@ -87,7 +88,7 @@ def publish(
         now=now,
     )
     row = _version_row(round_id, training_set, published)
-    record_release(round_id, row, lake, now=now)
+    record_release(round_id, row, lake, now=now, actor=context.actor)
     return VersionPublished(
         dataset_version=DatasetVersions.from_rows([row]),
         data_version=published.folder_md5,
@@ -100,12 +101,13 @@ def _figures(
 ) -> dict[str, Figure]:
     """Return the figures of a version: its size, its name, and how to get it."""
     return {
+        "card": OwnPage(f"versions/{published.version}/card.html"),
         "images": row["images"],
         "boxes": row["boxes"],
         "uploaded_files": published.uploaded_files,
         "version": published.version,
         "tag": published.tag,
-        "get_it": Markdown(
+        "checkout": Markdown(
             f"```\ngit clone {versions.shown} dataset && cd dataset\n"
             f"git checkout {published.tag} && dvc pull\n```"
         ),

@@ -14,7 +14,13 @@ from annotation_platform.labeling.backends.protocol import Submission
 from annotation_platform.labeling.reviews import decisions
 from annotation_platform.labeling.round_decisions import cancelled_rounds
 from annotation_platform.pipeline.context import RoundContext
-from annotation_platform.schema.tables import Frame, ImportedLabels, ReviewedLabels, ReviewTasks
+from annotation_platform.schema.tables import (
+    ConsensusLabels,
+    Frame,
+    ImportedLabels,
+    ReviewedLabels,
+    ReviewTasks,
+)
 from annotation_platform.storage.lake import Lake
 
 
@@ -50,7 +56,7 @@ def release_due(
 
 def merged_digest(round_id: str, lake: Lake) -> str:
     """Return the digest of a merged round's labels and of its review tasks."""
-    return round_digest(lake.tables, round_id, of=("consensus_labels", "review_tasks"))
+    return round_digest(lake.tables, round_id, of=(ConsensusLabels, ReviewTasks))
 
 
 def held_back(context: RoundContext) -> str:
@@ -60,7 +66,7 @@ def held_back(context: RoundContext) -> str:
     if cancelled_rounds(lake.store, [round_id]) and not _other_labels(round_id, lake):
         return "it is cancelled, and no other round has labels"
     images = accepted_images(lake.tables)
-    return round_problem(tables, round_id, images, ontology, labels_table="consensus_labels")
+    return round_problem(tables, round_id, images, ontology, labels_table=ConsensusLabels)
 
 
 def _other_labels(round_id: str, lake: Lake) -> bool:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from annotation_platform.pipeline.context import RoundContext
-from annotation_platform.pipeline.result import Result, TableRows
+from annotation_platform.pipeline.result import OwnPage, Result, TableRows
 from annotation_platform.reporting.round_report import report_round
 from annotation_platform.schema.tables import Frame, RoundReports
 
@@ -22,6 +22,7 @@ def report(context: RoundContext) -> Reported:
     return Reported(
         round_report=table,
         figures={
+            "report": OwnPage(f"rounds/{context.round_id}"),
             **{str(name): float(row[name]) for name in table.columns[1:-1]},
             "version": str(row["version"]),
             "preview": TableRows(table, ["accepted", "tasks", "annotations", "version"]),

@@ -67,7 +67,7 @@ def request_annotations(
             "missing_expertise": Counts(_missing_expertise(tasks, context)),
             "by_assignee": Counts(assigned),
             "preview": TableRows(tasks, ["image_id", "place", "backend", "backend_task"]),
-            **({"annotation_here": PageLink(url)} if url else {}),
+            **({"annotation_page": PageLink(url)} if url else {}),
         },
     )
 

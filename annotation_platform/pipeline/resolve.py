@@ -67,7 +67,7 @@ def resolve(
             "agreement_by_class": TableRows(agreement_by_class(human_labels)),
             "disputed_labels": consensus.disputed,
             "rejected_objects": consensus.rejected,
-            "classes_by": f"{consensus.method}: {consensus.reason}",
+            "class_resolution": f"{consensus.method}: {consensus.reason}",
             "conflicts": Counts(conflicts[Conflicts.kind]),
             "unsettled_conflicts": int((~conflicts[Conflicts.settled]).sum()),
             "classes": BarChart(labels[ConsensusLabels.class_name].dropna()),

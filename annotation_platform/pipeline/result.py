@@ -69,6 +69,13 @@ class PageLink:
 
 
 @dataclass(frozen=True)
+class OwnPage:
+    """A page of the platform, by its path without a leading slash."""
+
+    path: str
+
+
+@dataclass(frozen=True)
 class Markdown:
     """A text in Markdown."""
 
@@ -89,6 +96,7 @@ Figure: TypeAlias = (
     | Quarantined
     | Findings
     | PageLink
+    | OwnPage
     | Markdown
     | None
 )

@@ -68,11 +68,11 @@ def request_reviews(
         review_tasks=tasks,
         figures={
             "images": len(tasks),
-            "asked": int((tasks[ReviewTasks.backend] != "").sum()),
+            "published": int((tasks[ReviewTasks.backend] != "").sum()),
             "kinds": Counts(tasks[ReviewTasks.kinds].str.split(", ").explode()),
             "reasons": TableRows(tasks, ["image_id", "kinds", "reasons"]),
             "preview": Thumbnails(shown, consensus, context.policy.ontology),
-            **({"review_here": PageLink(url)} if url else {}),
+            **({"review_page": PageLink(url)} if url else {}),
         },
     )
 

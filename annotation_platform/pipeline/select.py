@@ -50,15 +50,15 @@ def select(
         audit_frame=frame,
         figures={
             "images": len(selected),
-            "passed_over": int(
+            "not_selected": int(
                 (~pool[CleanedImages.image_id].isin(selected[SelectedImages.image_id])).sum()
             ),
-            "chosen_by": Counts(selected[SelectedImages.rule]),
+            "rules": Counts(selected[SelectedImages.rule]),
             "outliers": dict(list(selection.outliers.items())[:50]),
-            "kept_out": dict(list(selection.kept_out.items())[:50]),
-            "pinned_but_not_in_the_pool": list(selection.overridden_elsewhere)[:50],
+            "excluded": dict(list(selection.excluded.items())[:50]),
+            "included_but_not_in_the_pool": list(selection.overridden_elsewhere)[:50],
             "without_vector": len(selection.without_vector),
-            "proposals_without_score": selection.unscored_predictions,
+            "predictions_without_score": selection.unscored_predictions,
             "preview": TableRows(selected, ["rank", "image_id", "rule", "reason"]),
         },
     )
@@ -87,16 +87,16 @@ def _choose(
     ]
     vectors = features_for(known, embedder, store=lake.store, load=lake.image, round_id=round_id)
     overrides, labels = SelectionOverrides(lake.store).read(), tables.read_all(ReviewedLabels)
-    asked = known[~known[CleanedImages.image_id].isin(pool[CleanedImages.image_id])]
+    selected_before = known[~known[CleanedImages.image_id].isin(pool[CleanedImages.image_id])]
     again = _reaudited_images(round_id, pool, lake)
 
     def chosen_by(selection: SelectionPolicy) -> Selection:
         return select_batch(
-            SelectionInputs(pool, vectors, predictions, labels, asked),
+            SelectionInputs(pool, vectors, predictions, labels, selected_before),
             policy=selection,
             round_id=round_id,
             seed=policy.seed,
-            pins=overrides,
+            overrides=overrides,
             again=again,
             choose=policy.ontology.choose,
         )
@@ -108,7 +108,7 @@ def _choose(
         by_rule = {*overrides, *again}
         if len(chosen.images) < len(pool) and budget:
             # A budget of 0 means no limit.
-            bare = policy.selection.model_copy(update={"audit_share": 0.0, "budget": budget})
+            bare = policy.selection.model_copy(update={"calibration_share": 0.0, "budget": budget})
             by_rule |= set(chosen_by(bare).images["image_id"])
         frame = _audit_frame(context, pool, by_rule)
     return chosen, frame

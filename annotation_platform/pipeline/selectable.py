@@ -27,7 +27,7 @@ def selectable_images(
     lake: Lake,
     ontology: Ontology,
     *,
-    ask_about_imported: bool = False,
+    annotate_imported: bool = False,
     held: Collection[str] = (),
 ) -> pd.DataFrame:
     """Return the accepted images, up to this round, that can be selected for annotation.
@@ -36,7 +36,7 @@ def selectable_images(
     was closed before the image was annotated, or cancelled; a reviewer rejected its labels; or one
     of its classes was split later. An image that was put on the include list after its selection
     can be selected again too. Images with usable imported labels are left out, unless
-    ``ask_about_imported`` or the include list says otherwise; so are the images of other ``held``
+    ``annotate_imported`` or the include list says otherwise; so are the images of other ``held``
     rounds. Images that a later round selected in the meantime belong to that round.
     """
     images = accepted_images(lake.tables)
@@ -51,7 +51,7 @@ def selectable_images(
     released = _released(lake.tables, ontology)
     pairs = zip(selected[SelectedImages.image_id], selected[SelectedImages.round_id], strict=True)
     known = {image for image, round_ in pairs if (image, round_) not in released}
-    if not ask_about_imported:
+    if not annotate_imported:
         imported = lake.tables.read_all(ImportedLabels)
         usable = carry_over(imported[imported[ImportedLabels.problem] == ""], ontology)
         known |= set(usable.labels["image_id"])

@@ -71,9 +71,9 @@ class SelectionPolicy(PolicySection):
     ``budget`` 0 selects every image. ``combined`` gives ``rare_share`` of the budget to classes
     that are rare among the labels so far, ``diverse_share`` to images unlike all others, and the
     remaining budget to images that the model is unsure of by ``measure``; without predictions it
-    selects for diversity only. ``audit_share`` is a random sample of the whole pool, drawn first.
-    ``embedder`` names the vectors that similarity is measured by: the layout and colours of the
-    image, or the features of the promoted model.
+    selects for diversity only. ``calibration_share`` is a random sample of the whole pool, drawn
+    first. ``embedder`` names the vectors that similarity is measured by: the layout and colours of
+    the image, or the features of the promoted model.
     """
 
     budget: int = Field(default=0, ge=0)
@@ -90,9 +90,10 @@ class SelectionPolicy(PolicySection):
     ] = "expected_errors"
     rare_share: float = Field(default=0.4, ge=0, le=1)
     diverse_share: float = Field(default=0.2, ge=0, le=1)
-    audit_share: float = Field(default=0.1, ge=0, le=1)
+    calibration_share: float = Field(default=0.1, ge=0, le=1)
     outliers: Literal["keep", "drop", "mine"] = "keep"
     embedder: Literal["image", "model"] = "image"
+    earlier_keys = {"audit_share": "calibration_share"}
     earlier_values = {("embedder", "picture"): "image"}
 
     @model_validator(mode="after")
@@ -106,47 +107,52 @@ class LabelingPolicy(PolicySection):
     """How many annotations a task gets, from whom, and with which pre-annotations.
 
     ``annotations_by_class`` requests more annotations for images on which a class is predicted.
-    With ``stop_at_lead`` above 0 a task gets that many annotations, and then further ones, up to
-    ``most_annotations``, until the first class leads by that many votes. With
+    With ``vote_margin`` above 0 a task gets that many annotations, and then further ones, up to
+    ``maximum_annotations``, until the first class leads by that many votes. With
     ``qualify_annotations`` above 0 an annotator gets gold tasks only, until that many are annotated
-    and ``qualify_share`` of the decisions in them are right. With ``resend_lost`` a task that was
-    deleted in the back end is published again unless it was annotated. ``backends`` shares new
+    and ``qualify_share`` of the decisions in them are right. With ``republish_deleted`` a task that
+    was deleted in the back end is published again unless it was annotated. ``backends`` shares new
     tasks between ``label-studio`` and ``handoff``, packages for a vendor.
     """
 
     earlier_keys = {
         "answers_per_task": "annotations_per_task",
         "answers_by_class": "annotations_by_class",
-        "most_answers": "most_annotations",
+        "stop_at_lead": "vote_margin",
+        "most_answers": "maximum_annotations",
+        "most_annotations": "maximum_annotations",
         "qualify_answers": "qualify_annotations",
+        "blind_share": "without_predictions_share",
+        "resend_lost": "republish_deleted",
+        "ask_about_imported": "annotate_imported",
     }
 
     annotations_per_task: int = Field(default=1, ge=1, le=25)
     annotations_by_class: dict[str, int] = Field(default={})
-    stop_at_lead: int = Field(default=0, ge=0, le=10)
-    most_annotations: int = Field(default=7, ge=1, le=25)
+    vote_margin: int = Field(default=0, ge=0, le=10)
+    maximum_annotations: int = Field(default=7, ge=1, le=25)
     expertise: str = ""
     expertise_by_class: dict[str, str] = Field(default={})
     qualify_annotations: int = Field(default=0, ge=0)
     qualify_share: float = Field(default=0.8, ge=0, le=1)
     preannotate: bool = True
     minimum_score: float = Field(default=0.5, ge=0, le=1)
-    blind_share: float = Field(default=0.0, ge=0, le=1)
+    without_predictions_share: float = Field(default=0.0, ge=0, le=1)
     gold_share: float = Field(default=0.0, ge=0, le=1)
     gold_origins: tuple[str, ...] = ()
     deadline_hours: float = Field(default=0.0, ge=0)
     minimum_share: float = Field(default=0.0, ge=0, le=1)
-    resend_lost: bool = False
+    republish_deleted: bool = False
     backends: dict[str, float] = Field(default={})
-    ask_about_imported: bool = False
+    annotate_imported: bool = False
 
     @model_validator(mode="after")
     def _numbers_fit(self) -> "LabelingPolicy":
         for name, annotations in self.annotations_by_class.items():
             if not 1 <= annotations <= 25:
                 raise ValueError(f"annotations_by_class: {name}: {annotations} is not 1 to 25")
-        if self.stop_at_lead > self.most_annotations:
-            raise ValueError("stop_at_lead is above most_annotations")
+        if self.vote_margin > self.maximum_annotations:
+            raise ValueError("vote_margin is above maximum_annotations")
         if any(share < 0 for share in self.backends.values()) or (
             self.backends and not sum(self.backends.values())
         ):
@@ -157,7 +163,7 @@ class LabelingPolicy(PolicySection):
         """Return the first number of annotations of an image on which these classes are
         predicted."""
         by_class = [self.annotations_by_class.get(name, 0) for name in proposed]
-        return self.stop_at_lead or max([self.annotations_per_task, *by_class])
+        return self.vote_margin or max([self.annotations_per_task, *by_class])
 
 
 class MaskingPolicy(PolicySection):
@@ -168,10 +174,12 @@ class MaskingPolicy(PolicySection):
     made unreadable: ``blur`` keeps 16 colours of it, ``grey`` none.
     """
 
+    earlier_keys = {"way": "style"}
+
     classes: tuple[str, ...] = ()
     minimum_score: float = Field(default=0.2, ge=0, le=1)
     margin: float = Field(default=0.15, ge=0, le=1)
-    way: Literal["blur", "grey"] = "blur"
+    style: Literal["blur", "grey"] = "blur"
 
 
 class ReviewPolicy(PolicySection):
@@ -191,14 +199,16 @@ class ReviewPolicy(PolicySection):
 class DriftPolicy(PolicySection):
     """When a round counts as drifted, and whether it is annotated then.
 
-    A feature has drifted if it differs by at least ``least_effect`` and chance alone causes that in
-    less than ``level`` of all rounds. With ``gate: hold`` a drifted round is not annotated until a
-    person has examined it; with ``warn`` an asset check warns.
+    A feature has drifted if it differs by at least ``minimum_effect`` and chance alone causes that
+    in less than ``level`` of all rounds. With ``gate: hold`` a drifted round is not annotated until
+    a person has examined it; with ``warn`` an asset check warns.
     """
+
+    earlier_keys = {"least_effect": "minimum_effect"}
 
     gate: Literal["warn", "hold"] = "warn"
     level: float = Field(default=0.01, gt=0, lt=1)
-    least_effect: float = Field(default=0.25, ge=0, le=1)
+    minimum_effect: float = Field(default=0.25, ge=0, le=1)
 
 
 Pseudonym = Annotated[str, Field(pattern="^annotator-[0-9a-f]{10}$")]
@@ -231,9 +241,11 @@ class AutoAcceptPolicy(PolicySection):
 
     At most ``alpha`` of the accepted labels is wrong or missed, and at most ``class_alpha`` of each
     class (0: no bound per class), except with probability ``delta``. A batch that differs from the
-    holdout sample at ``drift_level`` is refused. ``reaudit_share`` of the accepted images is
+    holdout sample at ``drift_level`` is refused. ``recheck_share`` of the accepted images is
     annotated nevertheless, without predictions.
     """
+
+    earlier_keys = {"reaudit_share": "recheck_share"}
 
     enabled: bool = False
     alpha: float = Field(default=0.05, gt=0, lt=1)
@@ -241,7 +253,7 @@ class AutoAcceptPolicy(PolicySection):
     delta: float = Field(default=0.1, gt=0, lt=1)
     minimum_probability: float = Field(default=0.5, gt=0, le=1)
     drift_level: float = Field(default=0.01, gt=0, lt=1)
-    reaudit_share: float = Field(default=0.05, ge=0, le=1)
+    recheck_share: float = Field(default=0.05, ge=0, le=1)
     use_in_training: bool = True
 
 
@@ -302,11 +314,13 @@ class TrainingPolicy(PolicySection):
     With ``gate: manual`` a person launches training in the Dagster UI, otherwise a sensor does for
     the newest version.
 
-    Where there are both boxes and classifications to train on, the classifier gets ``choice_share``
-    of the seconds or steps. It starts from ``classifier_weights``, a file of this platform or of
-    torchvision's ResNet-18, or ``DEFAULT`` for torchvision's download; otherwise from the promoted
-    classifier or from scratch.
+    Where there are both boxes and classifications to train on, the classifier gets
+    ``classification_share`` of the seconds or steps. It starts from ``classifier_weights``, a file
+    of this platform or of torchvision's ResNet-18, or ``DEFAULT`` for torchvision's download;
+    otherwise from the promoted classifier or from scratch.
     """
+
+    earlier_keys = {"choice_share": "classification_share"}
 
     gate: Literal["auto", "manual"] = "auto"
     cpu_seconds: float = Field(default=120.0, gt=0)
@@ -320,7 +334,7 @@ class TrainingPolicy(PolicySection):
         default="", description="file of pretrained weights; empty: the promoted model, or scratch"
     )
     weights_sha256: str = Field(default="", pattern="^([0-9a-f]{64})?$")
-    choice_share: float = Field(default=0.25, gt=0, lt=1)
+    classification_share: float = Field(default=0.25, gt=0, lt=1)
     classifier_weights: str = ""
     classifier_weights_sha256: str = Field(default="", pattern="^([0-9a-f]{64})?$")
     tensorboard: bool = False
@@ -332,13 +346,15 @@ class ProfilePolicy(PolicySection):
 
     Images larger than ``tile_side`` pixels are predicted whole and in tiles of that side, which
     overlap by ``tile_overlap`` of it; 0: whole only. ``flips`` adds a pass mirrored left to right.
-    ``ensemble`` is the number of last promoted models that predict together. ``most_passes`` limits
-    the passes for one image; 0: no limit.
+    ``ensemble`` is the number of last promoted models that predict together. ``maximum_passes``
+    limits the passes for one image; 0: no limit.
     """
+
+    earlier_keys = {"most_passes": "maximum_passes"}
 
     tile_side: int = Field(default=0, ge=0)
     tile_overlap: float = Field(default=0.2, ge=0, le=0.9)
-    most_passes: int = Field(default=0, ge=0)
+    maximum_passes: int = Field(default=0, ge=0)
     flips: bool = False
     ensemble: int = Field(default=1, ge=1)
 

@@ -20,7 +20,6 @@ from annotation_platform.consensus.matching import match_pairs
 from annotation_platform.consensus.objects import LabelledObjects, Resolved
 from annotation_platform.consensus.resolve import counting_annotations, resolve_task
 from annotation_platform.curation.imported import PEOPLE
-from annotation_platform.errors import DataError
 from annotation_platform.labeling.guidelines import read_guideline
 from annotation_platform.labeling.snapshots import as_of
 from annotation_platform.provenance.rebuilding.recipes import derive_consensus
@@ -29,7 +28,7 @@ from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import REGIONS, Label
 from annotation_platform.schema.shapes.overlap import overlap_matrix
-from annotation_platform.schema.tables import HumanLabels, ReviewedLabels
+from annotation_platform.schema.tables import ConsensusLabels, HumanLabels, ReviewedLabels
 from annotation_platform.schema.tables.shared import LABEL_COLUMNS
 from annotation_platform.storage.lake import Lake
 from annotation_platform.storage.lineage import TableInputs
@@ -110,12 +109,8 @@ class AnnotatedImage:
     @classmethod
     def read(cls, state: VersionState, round_id: str, image_id: str) -> "AnnotatedImage":
         """Return the inputs of a version; a DataError if they were not stored."""
-        inputs = state.inputs_of("consensus_labels", round_id)
-        if inputs is None or state.lake is None:
-            raise DataError(
-                f"{state.tag}: the inputs of the labels of {round_id} were not stored, or not in "
-                "this lake. Set ANNOTATION_LAKE to the lake that it was published from."
-            )
+        inputs = state.known_inputs_of(ConsensusLabels, round_id)
+        assert state.lake is not None
         annotations = state.rows("human_labels", round_id, image_id)
         annotations = counting_annotations(annotations, inputs.settings.get("disregarded", ()))
         guideline = str(annotations[HumanLabels.guideline].iloc[0]) if len(annotations) else ""

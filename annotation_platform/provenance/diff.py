@@ -6,13 +6,13 @@ from typing import Any
 
 import pandas as pd
 
-from annotation_platform.governance.erasure.record import Erasures
 from annotation_platform.policy import Policy
 from annotation_platform.provenance.causes import CAUSES, with_causes
 from annotation_platform.provenance.changes import KINDS, find_changes
 from annotation_platform.provenance.state import VersionState
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.setting_changes import changed_settings
+from annotation_platform.storage.erasures import Erasures
 
 
 @dataclass(frozen=True)

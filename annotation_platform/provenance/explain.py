@@ -10,7 +10,6 @@ from typing import Any
 from annotation_platform.curation.auto_accept import AUTO
 from annotation_platform.curation.imported import PEOPLE
 from annotation_platform.errors import DataError
-from annotation_platform.governance.erasure.record import Erasures
 from annotation_platform.provenance.annotated_image import (
     AnnotatedImage,
     LabelProvenance,
@@ -28,6 +27,7 @@ from annotation_platform.schema.tables import (
     records,
 )
 from annotation_platform.schema.tables.shared import Outcome
+from annotation_platform.storage.erasures import Erasures
 from annotation_platform.versioning.label_tree import LabelProof, prove_label
 
 

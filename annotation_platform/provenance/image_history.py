@@ -6,7 +6,6 @@ automatically accepted labels and the present consensus are only in tables, whic
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 import pandas as pd
@@ -18,54 +17,32 @@ from annotation_platform.images.accepted import accepted_images
 from annotation_platform.ingestion.lake import LandingLake
 from annotation_platform.ingestion.quarantine import releases
 from annotation_platform.ingestion.rounds import RoundManifests
-from annotation_platform.labeling.assignment_plan import Assignment, AssignmentPlan
+from annotation_platform.labeling.assignment_plan import AssignmentPlan
 from annotation_platform.labeling.backends.registry import count_regions, decode_review
-from annotation_platform.labeling.counting import Annotation, Count, Rules, count_annotations
+from annotation_platform.labeling.counting import Annotation
 from annotation_platform.labeling.guidelines import read_guideline
 from annotation_platform.labeling.ledger import AnnotationsLedger, Revision
 from annotation_platform.labeling.reviews import review_round
-from annotation_platform.labeling.round_decisions import Decision, RoundRecord
-from annotation_platform.labeling.skills import Skills
-from annotation_platform.labeling.tasks import task_name
+from annotation_platform.provenance.image_tasks import ImageTask
 from annotation_platform.schema.annotations import Canvas, Review
 from annotation_platform.schema.rounds import RELEASED
 from annotation_platform.schema.shapes import STATEMENTS
 from annotation_platform.schema.tables import (
+    AutoLabels,
     Certificates,
     CleanedImages,
     ConsensusLabels,
     ImportedLabels,
     RawImages,
     ReviewedLabels,
-    table_named,
+    ReviewTasks,
 )
 from annotation_platform.storage.lake import Lake
+from annotation_platform.storage.pseudonyms import pseudonym_of
 from annotation_platform.versioning.contents import VersionedImage
 
 _POLICY = "policy"
 _SHORT = 12
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """A batch of assignments of one image."""
-
-    asked_at: datetime
-    assignments: list[Assignment]
-
-
-@dataclass(frozen=True)
-class _Task:
-    """The assignments of a round for one image, and their annotations."""
-
-    round_id: str
-    batches: list[_Batch]
-    revisions: list[Revision]
-    decisions: list[Decision]
-
-    @property
-    def assignments(self) -> list[Assignment]:
-        return [one for batch in self.batches for one in batch.assignments]
 
 
 def image_history(
@@ -85,12 +62,12 @@ def image_history(
     published = {held.round_id for held in versions if held.origin == PEOPLE}
     taken = {held.round_id for held in versions if held.origin == AUTO}
     for round_id in RoundManifests(lake.store).rounds():
-        task = _read_task(round_id, image_id, lake)
+        task = ImageTask.read(round_id, image_id, lake)
         events += _assignments(task, lake)
-        events += _annotation_events(task, image_id, lake)
-        events += _endings(task, image_id, lake)
+        events += _annotation_events(task, lake)
+        events += _endings(task, lake)
         events += _accepted(round_id, image_id, lake, is_published=round_id in taken)
-        events += _resolved(task, image_id, lake, is_published=round_id in published)
+        events += _resolved(task, lake, is_published=round_id in published)
         events += _reviews(round_id, image_id, lake)
     return in_order(events)
 
@@ -142,49 +119,25 @@ def _outcomes(image_id: str, lake: Lake) -> Iterator[ImageEvent]:
         )
 
 
-def _read_task(round_id: str, image_id: str, lake: Lake) -> _Task:
-    batches = _batches(round_id, image_id, lake)
-    # Without assignments, too: the ledger may hold unassigned annotations.
-    ledger = AnnotationsLedger(lake.store).read(round_id)
-    revisions = [revision for revision in ledger if revision.submission.image_id == image_id]
-    return _Task(round_id, batches, revisions, RoundRecord(lake.store, round_id).read())
-
-
-def _batches(round_id: str, image_id: str, lake: Lake) -> list[_Batch]:
-    """Return the batches of a round's assignment plan with an image."""
-    batches = []
-    for asked_at, assignments in AssignmentPlan(lake.store, round_id).batches():
-        of_image = [one for one in assignments if one.image_id == image_id]
-        if of_image:
-            batches.append(_Batch(asked_at, of_image))
-    return batches
-
-
-def _assignments(task: _Task, lake: Lake) -> Iterator[ImageEvent]:
+def _assignments(task: ImageTask, lake: Lake) -> Iterator[ImageEvent]:
     for batch in task.batches:
         known = " as a gold task" if batch.assignments[0].purpose == "gold" else ""
         assignees = [
             f"{one.assignment} for "
-            + (_pseudonym(one.assignee, lake) if one.assignee else "any annotator")
+            + (pseudonym_of(lake.store, one.assignee) if one.assignee else "any annotator")
             for one in batch.assignments
         ]
         detail = f"Assigned{known}: assignment {', '.join(assignees)}."
         yield ImageEvent("queued", batch.asked_at, task.round_id, "", detail)
 
 
-def _annotation_events(task: _Task, image_id: str, lake: Lake) -> Iterator[ImageEvent]:
-    last = task.decisions[-1] if task.decisions else None
-    entries = last.entries if last is not None and last.action == "closed" else None
-    rules = Rules(qualified=Skills(lake.store).had, entries=entries)
-    count = count_annotations(
-        task.revisions, _frame([_task_id(task, image_id)], task.assignments), rules
-    )
-    is_cancelled = last is not None and last.action == "cancelled"
-    for states, annotation in _annotations(task.revisions, count):
+def _annotation_events(task: ImageTask, lake: Lake) -> Iterator[ImageEvent]:
+    is_cancelled = bool(task.decisions) and task.decisions[-1].action == "cancelled"
+    for states, annotation in task.annotations(task.count()):
         status = f"not counted, {annotation.state}: {annotation.detail}"
         if annotation.state == "counted":
             status = "not counted: the round is cancelled" if is_cancelled else "counted"
-        by = _pseudonym(states[0].submission.author, lake)
+        by = pseudonym_of(lake.store, states[0].submission.author)
         for number, revision in enumerate(states, start=1):
             submission = revision.submission
             of = f", revision {number} of {len(states)}" if len(states) > 1 else ""
@@ -196,19 +149,19 @@ def _annotation_events(task: _Task, image_id: str, lake: Lake) -> Iterator[Image
             yield ImageEvent("answered", submission.updated_at, task.round_id, by, detail)
 
 
-def _endings(task: _Task, image_id: str, lake: Lake) -> Iterator[ImageEvent]:
+def _endings(task: ImageTask, lake: Lake) -> Iterator[ImageEvent]:
     """Yield the effects of decisions about the round on an image."""
     is_out = False
     for decision in task.decisions:
-        by = decision.by if decision.by == _POLICY else _pseudonym(decision.by, lake)
+        by = decision.by if decision.by == _POLICY else pseudonym_of(lake.store, decision.by)
         if decision.action == "reopened":
             if is_out:
                 detail = f"The round was re-opened: {decision.reason}."
                 yield ImageEvent("reopened", decision.at, task.round_id, by, detail)
             is_out = False
             continue
-        count = _count_then(task, image_id, lake, decision)
-        is_annotated = _task_id(task, image_id) in count.annotated
+        count = task.count_then(decision)
+        is_annotated = task.task_id in count.annotated
         if not count.assignments or (decision.action == "closed" and is_annotated):
             continue
         is_out = True
@@ -226,7 +179,7 @@ def _accepted(
     The table holds the labels that the present certificate accepts. Labels that an earlier
     certificate of the round accepted are known from the version that holds them.
     """
-    rows = _rows(lake, "auto_labels", round_id, image_id)
+    rows = _rows(lake, AutoLabels, round_id, image_id)
     if rows.empty and not is_published:
         return
     detail = "A version holds automatically accepted labels; the round no longer accepts them."
@@ -235,28 +188,25 @@ def _accepted(
         overall = granted[granted[Certificates.class_name] == ""].iloc[0]
         detail = (
             f"{_labels(rows)}: predictions accepted under the certificate of {round_id} (bound "
-            f"{overall['bound']:.1%}, {overall['alpha']:.1%} allowed, confidence "
-            f"{1 - overall['delta']:.0%})."
+            f"{overall[Certificates.bound]:.1%}, {overall[Certificates.alpha]:.1%} allowed, "
+            f"confidence {1 - overall[Certificates.delta]:.0%})."
         )
     asked_at = AssignmentPlan(lake.store, round_id).read().asked_at
     yield ImageEvent("accepted", None, round_id, "", detail, not_before=asked_at)
 
 
-def _resolved(
-    task: _Task, image_id: str, lake: Lake, *, is_published: bool
-) -> Iterator[ImageEvent]:
+def _resolved(task: ImageTask, lake: Lake, *, is_published: bool) -> Iterator[ImageEvent]:
     """Yield that the annotations became one set of labels.
 
     The table holds the present labels only. Labels of a round that was cancelled or merged again
     are known from the version that holds them, if the image had annotations.
     """
     is_cancelled = bool(task.decisions) and task.decisions[-1].action == "cancelled"
-    labels = lake.tables.read_rounds(ConsensusLabels, [task.round_id])
-    rows = labels[labels[ConsensusLabels.image_id] == image_id]
+    rows = _rows(lake, ConsensusLabels, task.round_id, task.image_id)
     if not rows.empty and not is_cancelled:
         annotations = int(rows[ConsensusLabels.annotations].iloc[0])
-        held = _rows(lake, "review_tasks", task.round_id, image_id)
-        dispute = f"in dispute ({held['kinds'].iloc[0]})" if len(held) else "undisputed"
+        held = _rows(lake, ReviewTasks, task.round_id, task.image_id)
+        dispute = f"in dispute ({held[ReviewTasks.kinds].iloc[0]})" if len(held) else "undisputed"
         detail = (
             f"{_labels(rows)} from {annotations} annotation{'s' * (annotations != 1)}; {dispute}."
         )
@@ -267,29 +217,28 @@ def _resolved(
 
 
 def _reviews(round_id: str, image_id: str, lake: Lake) -> Iterator[ImageEvent]:
-    task = _read_task(review_round(round_id), image_id, lake)
+    task = ImageTask.read(review_round(round_id), image_id, lake)
     if not task.batches:
         return
-    tasks = _rows(lake, "review_tasks", round_id, image_id)
-    why = f": {tasks['kinds'].iloc[0]}" if len(tasks) else ""
+    tasks = _rows(lake, ReviewTasks, round_id, image_id)
+    why = f": {tasks[ReviewTasks.kinds].iloc[0]}" if len(tasks) else ""
     for batch in task.batches:
         assignee = batch.assignments[0].assignee
         reviewer = (
-            _pseudonym(assignee, lake) if assignee else "any reviewer who did not annotate it"
+            pseudonym_of(lake.store, assignee)
+            if assignee
+            else "any reviewer who did not annotate it"
         )
         yield ImageEvent("in review", batch.asked_at, round_id, "", f"Assigned to {reviewer}{why}.")
-    barred = {
+    authors = {
         revision.submission.author.lower()
         for revision in AnnotationsLedger(lake.store).read(round_id)
         if revision.submission.image_id == image_id
     }
-    ids = {revision.submission.task_id for revision in task.revisions}
-    rules = Rules(qualified=Skills(lake.store).had, barred=dict.fromkeys(ids, barred))
-    count = count_annotations(task.revisions, _frame(ids, task.assignments), rules)
-    for states, annotation in _annotations(task.revisions, count):
-        by = _pseudonym(states[0].submission.author, lake)
+    for states, annotation in task.annotations(task.count_reviews(authors)):
+        by = pseudonym_of(lake.store, states[0].submission.author)
         yield from _review_events(round_id, image_id, states, annotation, by, lake)
-    reviewed = _rows(lake, "reviewed_labels", round_id, image_id)
+    reviewed = _rows(lake, ReviewedLabels, round_id, image_id)
     if len(reviewed) and reviewed[ReviewedLabels.decision].iloc[0] == "undisputed":
         detail = "No longer in dispute, since the annotations were merged again."
         yield ImageEvent("reviewed", None, round_id, "", detail)
@@ -337,44 +286,6 @@ def _exports(versions: Iterable[VersionedImage]) -> Iterator[ImageEvent]:
         yield ImageEvent("exported", held.published_at, held.round_id, "", detail)
 
 
-def _count_then(task: _Task, image_id: str, lake: Lake, decision: Decision) -> Count:
-    """Return the annotations that counted for an image when a decision was made."""
-    known = [revision for revision in task.revisions if revision.entry <= decision.entries]
-    batches = [batch for batch in task.batches if batch.asked_at <= decision.at]
-    assignments = [one for batch in batches for one in batch.assignments]
-    rules = Rules(qualified=Skills(lake.store).had)
-    return count_annotations(known, _frame([_task_id(task, image_id)], assignments), rules)
-
-
-def _frame(task_ids: Iterable[str], assignments: Sequence[Assignment]) -> pd.DataFrame:
-    """Return the assignments of one image as rows for ``count_annotations``."""
-    rows = [
-        (task_id, one.assignment, one.stands_for, one.expertise)
-        for task_id in task_ids
-        for one in assignments
-    ]
-    return pd.DataFrame(rows, columns=["task_id", "place", "stands_for", "expertise"])
-
-
-def _task_id(task: _Task, image_id: str) -> str:
-    return task_name(task.round_id, image_id)
-
-
-def _annotations(
-    revisions: Sequence[Revision], count: Count
-) -> Iterator[tuple[list[Revision], Annotation]]:
-    """Yield the states of each annotation, in order, and its outcome."""
-    outcomes = {annotation.revision.digest: annotation for annotation in count.annotations}
-    of: dict[tuple[str, str, datetime], list[Revision]] = {}
-    for revision in revisions:
-        # A back end that is set up again restarts its ids at 1, so the creation time is part of it.
-        each = revision.submission
-        of.setdefault((each.backend, each.annotation, each.created_at), []).append(revision)
-    for states in of.values():
-        states.sort(key=lambda item: (item.submission.updated_at, item.digest))
-        yield states, outcomes[states[-1].digest]
-
-
 def _read(round_id: str, image_id: str, revision: Revision, lake: Lake) -> Review | None:
     submission = revision.submission
     images = accepted_images(lake.tables)
@@ -390,17 +301,18 @@ def _decided(review: Review) -> str:
     return f"{decision}: {comment}" if comment else f"{decision}."
 
 
-def _pseudonym(name: str, lake: Lake) -> str:
-    return AnnotationsLedger(lake.store).pseudonym(name)
-
-
-def _rows(lake: Lake, name: str, round_id: str, image_id: str) -> pd.DataFrame:
-    rows = lake.tables.read_rounds(table_named(name), [round_id])
-    return rows[rows["image_id"] == image_id]
+def _rows(
+    lake: Lake,
+    table: type[AutoLabels | ConsensusLabels | ReviewTasks | ReviewedLabels],
+    round_id: str,
+    image_id: str,
+) -> pd.DataFrame:
+    rows = lake.tables.read_rounds(table, [round_id])
+    return rows[rows[table.image_id] == image_id]
 
 
 def _labels(rows: pd.DataFrame) -> str:
-    number = int((~rows["shape"].isin(STATEMENTS)).sum())
+    number = int((~rows[ConsensusLabels.shape].isin(STATEMENTS)).sum())
     return f"{number} label{'s' * (number != 1)}"
 
 

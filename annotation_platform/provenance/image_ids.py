@@ -1,8 +1,8 @@
 """Find a landed image by its id or a prefix of it."""
 
 from annotation_platform.errors import DataError
-from annotation_platform.governance.erasure.record import Erasures
 from annotation_platform.schema.tables import RawImages
+from annotation_platform.storage.erasures import Erasures
 from annotation_platform.storage.lake import Lake
 
 

@@ -17,7 +17,6 @@ from annotation_platform.curation.imported import PEOPLE
 from annotation_platform.errors import DataError
 from annotation_platform.ingestion.rounds import RoundManifests
 from annotation_platform.ingestion.sources import arrived_from, arrived_only_from
-from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.models.cards import ModelCard
 from annotation_platform.provenance.state import VersionState
 from annotation_platform.provenance.without import LeftOut, Shared, Without, version_without
@@ -29,6 +28,7 @@ from annotation_platform.schema.tables import (
     TrainingSet,
 )
 from annotation_platform.storage.lake import Lake
+from annotation_platform.storage.pseudonyms import pseudonym_of
 
 Kind = Literal["annotator", "model", "guideline", "round", "source"]
 
@@ -100,7 +100,7 @@ def find_subject(kind: Kind, name: str, lake: Lake, models: Mapping[str, ModelCa
     known = _known(kind, lake, models)
     prefix = name.rstrip("/")
     if kind == "annotator" and "@" in name:
-        prefix = AnnotationsLedger(lake.store).pseudonym(name)
+        prefix = pseudonym_of(lake.store, name)
     if prefix in known:
         return Subject(kind, prefix)
     matching = [each for each in known if each.startswith(prefix)] if kind != "source" else []

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from annotation_platform.errors import DataError
 from annotation_platform.policy import Policy, parse_policy
 from annotation_platform.provenance.rebuilding.inputs import Inputs, read_inputs
-from annotation_platform.schema.tables import TrainingSet, table_named
+from annotation_platform.schema.tables import Table, TrainingSet, table_named
 from annotation_platform.storage.lake import Lake
 from annotation_platform.storage.lineage import TableInputs, input_key
 from annotation_platform.storage.table_files import TableFile
@@ -79,6 +79,16 @@ class VersionState:
         """Return the inputs of a derived table; None if they are unknown."""
         made = self.inputs.made.get(f"{name}/{round_id}") if self.inputs else None
         return made.made_of if made else None
+
+    def known_inputs_of(self, table: type[Table], round_id: str) -> TableInputs:
+        """Return the inputs of a derived table; a DataError if they are unknown."""
+        inputs = self.inputs_of(table.table_name, round_id)
+        if inputs is None:
+            raise DataError(
+                f"{self.tag}: the inputs of {table.table_name} of {round_id} were not stored, or "
+                "not in this lake. Set ANNOTATION_LAKE to the lake that it was published from."
+            )
+        return inputs
 
     def rounds(self, name: str) -> list[str]:
         """Return the rounds of a table among the inputs of the version, in order."""

@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from annotation_platform.curation.training_set import round_problem
-from annotation_platform.errors import DataError
 from annotation_platform.labeling.reviews import ledger_decisions, reviewed_labels, reviews_due
 from annotation_platform.labeling.snapshots import as_of
 from annotation_platform.provenance.changes import find_changes
@@ -26,10 +25,15 @@ from annotation_platform.schema.tables import (
     AutoLabels,
     Certificates,
     CleanedImages,
+    ConsensusLabels,
+    ImportedLabels,
+    RawImages,
     ReviewedLabels,
     ReviewTasks,
     RoundTasks,
     Splits,
+    Table,
+    TrainingSet,
     table_named,
 )
 from annotation_platform.schema.tables.shared import Outcome, TaskState
@@ -38,9 +42,8 @@ from annotation_platform.storage.lineage import TableInputs
 from annotation_platform.storage.round_tables import RoundTables, table_key
 from annotation_platform.storage.table_files import TableFile, read_table, table_parquet
 
-_LABELS = ("reviewed_labels", "imported_labels", "auto_labels")
-_MERGED = ("consensus_labels", "reviewed_labels")
-_ABOUT_IMAGES = (*_LABELS, "cleaned_images", "raw_images", "round_tasks")
+_LABELS: tuple[type[Table], ...] = (ReviewedLabels, ImportedLabels, AutoLabels)
+_ABOUT_IMAGES: tuple[type[Table], ...] = (*_LABELS, CleanedImages, RawImages, RoundTasks)
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ def version_without(
     Raises:
         DataError: the inputs of the version were not stored, or not in this lake.
     """
-    inputs = _inputs_of(state, "training_set", state.training_round)
+    inputs = state.known_inputs_of(TrainingSet, state.training_round)
     assert state.lake is not None
     shared = shared or Shared()
     snapshot = as_of(state.lake, inputs)
@@ -128,16 +131,6 @@ def version_without(
     return Without(find_changes(was, now), tuple(sorted(to_review)))
 
 
-def _inputs_of(state: VersionState, name: str, round_id: str) -> TableInputs:
-    inputs = state.inputs_of(name, round_id)
-    if inputs is None:
-        raise DataError(
-            f"{state.tag}: the inputs of {name} of {round_id} were not stored, or not in this "
-            "lake. Set ANNOTATION_LAKE to the lake that it was published from."
-        )
-    return inputs
-
-
 def _reviewed_without(
     state: VersionState, round_id: str, annotator: str, shared: Shared
 ) -> tuple[pd.DataFrame, list[str]]:
@@ -145,7 +138,10 @@ def _reviewed_without(
 
     These are in dispute and have no decision of another reviewer.
     """
-    made = [state.inputs and state.inputs.made.get(f"{name}/{round_id}") for name in _MERGED]
+    made = [
+        state.inputs and state.inputs.made.get(f"{table.table_name}/{round_id}")
+        for table in (ConsensusLabels, ReviewedLabels)
+    ]
     key = (str(made), state.policy.digest, annotator)
     if key not in shared.rounds:
         shared.rounds[key] = _review_without(state, round_id, annotator)
@@ -156,13 +152,13 @@ def _review_without(
     state: VersionState, round_id: str, annotator: str
 ) -> tuple[pd.DataFrame, list[str]]:
     assert state.lake is not None
-    inputs = _inputs_of(state, "consensus_labels", round_id)
+    inputs = state.known_inputs_of(ConsensusLabels, round_id)
     disregarded = [*inputs.settings.get("disregarded", ()), annotator]
     consensus = derive_consensus(
         round_id, as_of(state.lake, inputs), {**inputs.settings, "disregarded": disregarded}
     )
     due = reviews_due(round_id, consensus.labels, consensus.conflicts, state.policy)
-    snapshot = as_of(state.lake, _inputs_of(state, "reviewed_labels", round_id))
+    snapshot = as_of(state.lake, state.known_inputs_of(ReviewedLabels, round_id))
     review_tasks = snapshot.tables.read(ReviewTasks, round_id)
     decided = ledger_decisions(round_id, review_tasks, snapshot).without(disregarded)
     labels = reviewed_labels(consensus.labels, due, decided)
@@ -183,9 +179,7 @@ def _affected(tables: RoundTables, left_out: LeftOut) -> frozenset[str]:
 
 def _held(tables: RoundTables, state: VersionState, ontology: Ontology) -> set[str]:
     """Return the rounds that a gate held back, by all images of the version."""
-    named = {key for name in _LABELS for key in tables.rounds(table_named(name))} - set(
-        state.manifest.rounds
-    )
+    named = {key for table in _LABELS for key in tables.rounds(table)} - {*state.manifest.rounds}
     if not named:
         return set()
     images = tables.read_all(CleanedImages)
@@ -212,17 +206,17 @@ def _about(
     about = hashlib.sha256("".join(sorted(images)).encode()).digest()
     for key, digest in inputs.tables.items():
         name, _, round_id = key.partition("/")
-        if name not in _ABOUT_IMAGES:
+        table = table_named(name)
+        if table not in _ABOUT_IMAGES:
             continue
-        if name in _LABELS and round_id in held:
+        if table in _LABELS and round_id in held:
             del tables[key]
             continue
-        weights = left_out.weights if name == "auto_labels" else ""
+        weights = left_out.weights if table is AutoLabels else ""
         known = (digest, about, weights)
         if known not in shared.tables:
-            shared.tables[known] = _part(
-                TableFile(table_named(name), lineage.load(digest)), images, weights
-            )
+            file = TableFile(table, lineage.load(digest))
+            shared.tables[known] = _part(file, images, weights)
         part = shared.tables[known]
         if part is None:
             del tables[key]
@@ -230,9 +224,9 @@ def _about(
             parts[key] = part
     snapshot = as_of(state.lake, replace(inputs, tables=tables))
     for round_id in state.lake.tables.rounds(Splits):
-        data = state.lake.store.get(table_key("splits", round_id))
+        data = state.lake.store.get(table_key(Splits.table_name, round_id))
         read_table(Splits, data, where=round_id)
-        parts[f"splits/{round_id}"] = data
+        parts[f"{Splits.table_name}/{round_id}"] = data
     for key, data in parts.items():
         snapshot.store.put(table_key(*key.split("/")), data)
     return snapshot
@@ -240,14 +234,14 @@ def _about(
 
 def _part(file: TableFile, images: Set[str], weights: str) -> bytes | None:
     """Return the rows of a table about images that are not from a model; None without rows."""
-    named = file.arrow(["image_id"]).column(0).to_pylist()
+    named = file.arrow([CleanedImages.image_id]).column(0).to_pylist()
     stays = pa.array([each in images for each in named], pa.bool_())
     if not pc.any(stays).as_py():
         return None
     if pc.all(stays).as_py() and not weights:
         return file.data
     if weights:
-        found = file.arrow(["weights_sha256"]).column(0)
+        found = file.arrow([AutoLabels.weights_sha256]).column(0)
         stays = pc.and_(stays, pc.not_equal(found, weights))
     table = file.stored().filter(stays)
     return table_parquet(table) if len(table) else None

@@ -11,7 +11,7 @@ from annotation_platform.errors import DataError
 from annotation_platform.images.accepted import accepted_images
 from annotation_platform.images.decoding import decode
 from annotation_platform.labeling.guidelines import guideline_of
-from annotation_platform.labeling.tasks import shown_predictions
+from annotation_platform.models.shown_predictions import shown_predictions
 from annotation_platform.pages import as_base64, render_page
 from annotation_platform.policy import Policy
 from annotation_platform.reporting.advice import advise
@@ -27,6 +27,7 @@ from annotation_platform.reporting.previews import (
 from annotation_platform.reporting.round_facts import round_facts, round_trends
 from annotation_platform.reporting.status import round_state
 from annotation_platform.reporting.trend_chart import STYLE, draw_trend
+from annotation_platform.schema.keys import raw_key
 from annotation_platform.schema.ontology import Ontology, class_colors
 from annotation_platform.schema.tables import (
     CleanedImages,
@@ -41,7 +42,6 @@ from annotation_platform.schema.tables import (
     records,
 )
 from annotation_platform.schema.tables.shared import Outcome
-from annotation_platform.storage.keys import raw_key
 from annotation_platform.storage.lake import Lake
 
 _CHANGES, _DISPUTES, _QUARANTINED, _FINDINGS = 6, 4, 8, 8

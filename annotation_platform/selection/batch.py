@@ -4,15 +4,15 @@ The order of the steps:
 
 1. Images on the include list are selected regardless of the budget; images on the exclude list are
    not. Automatically accepted images that were drawn for annotation are selected.
-2. The review sample: ``audit_share`` of the remaining budget, at least one image, is a simple
+2. The review sample: ``calibration_share`` of the remaining budget, at least one image, is a simple
    random sample without replacement of the whole pool except the images of step 1, drawn before any
    other choice and independent of all data: outliers and near-duplicates take part. Error bars and
    certificates depend on it; ``audit`` marks it, also if the whole pool is selected.
 3. With ``outliers: mine`` flagged images, up to a fifth of the rest; with ``drop`` they are
    excluded from here on.
-4. The rest by ``strategy``, see `SelectionPolicy` and the functions of ``rules.py``. Unused budget
-   of a rule goes to diversity; what diversity cannot use, because images have no vector, goes to
-   the first images by id.
+4. The rest by ``strategy``, see `SelectionPolicy` and ``strategies.py``. Budget that a strategy
+   leaves goes to diversity; what diversity cannot use, because images have no vector, goes to the
+   first images by id.
 
 Steps 3 and 4 take a second member of a group of near-duplicates only when every remaining group has
 its first, in this round or before.
@@ -34,7 +34,8 @@ from annotation_platform.selection import rules
 from annotation_platform.selection.outliers import FLAGGED, outlier_scores
 from annotation_platform.selection.overrides import SelectionOverride
 from annotation_platform.selection.pool import Candidates, SelectionInputs, gather
-from annotation_platform.selection.rules import Board, Pick
+from annotation_platform.selection.rules import Pick, SelectionState
+from annotation_platform.selection.strategies import STRATEGIES
 
 _MINED = 0.2
 """Share of the budget that goes to outliers if the policy mines them."""
@@ -48,7 +49,7 @@ class Selection:
 
     images: Frame[SelectedImages]
     outliers: dict[str, float]  # image id of every flagged image of the pool: its deviations
-    kept_out: dict[str, str]  # image id of each excluded image: who excluded it and why
+    excluded: dict[str, str]  # image id of each excluded image: who excluded it and why
     overridden_elsewhere: tuple[str, ...]  # on the include list, but not in the pool
     without_vector: tuple[str, ...]  # no finite vector: not ranked by diversity, still selectable
     unscored_predictions: int  # predictions whose score is no number: they add no uncertainty
@@ -61,7 +62,7 @@ def select_batch(
     policy: SelectionPolicy,
     round_id: str,
     seed: int = 0,
-    pins: Mapping[str, SelectionOverride] | None = None,
+    overrides: Mapping[str, SelectionOverride] | None = None,
     again: Collection[str] = (),
     choose: Literal["one", "many"] = "one",
 ) -> Selection:
@@ -75,32 +76,40 @@ def select_batch(
         policy: budget (0: everything), strategy and shares.
         round_id: the round of the selection.
         seed: seed of all draws, together with the round.
-        pins: overrides for single images.
+        overrides: overrides for single images.
         again: automatically accepted images that were drawn for annotation.
         choose: whether an image has one class or any number of classes.
 
     Raises:
         DataError: the vectors are of two embedders.
     """
-    pins = pins or {}
+    overrides = overrides or {}
     sound, unusable = _sound(inputs.pool)
     candidates = gather(replace(inputs, pool=sound), choose=choose)
     scores = _outliers(candidates, _draws(seed, round_id, "outliers"))
     images = candidates.image_ids
-    out = [row for row, image in enumerate(images) if image in pins and not pins[image].wanted]
-    board = Board(candidates, np.array(out, dtype=np.int64))
-    pinned = [row for row, image in enumerate(images) if image in pins and pins[image].wanted]
-    board.take([Pick(row, "pinned", pins[images[row]].sentence) for row in pinned])
-    reaudited = set(again) - set(pins)
+    out = [
+        row
+        for row, image in enumerate(images)
+        if image in overrides and not overrides[image].wanted
+    ]
+    state = SelectionState(candidates, np.array(out, dtype=np.int64))
+    included = [
+        row for row, image in enumerate(images) if image in overrides and overrides[image].wanted
+    ]
+    state.take([Pick(row, "pinned", overrides[images[row]].sentence) for row in included])
+    reaudited = set(again) - set(overrides)
     drawn = [row for row, image in enumerate(images) if image in reaudited]
-    board.take([Pick(row, "reaudit", _ASKED_AGAIN) for row in drawn])
-    audit = _choose(board, policy, scores, seed, round_id)
-    excluded = {images[row]: pins[images[row]] for row in out}
-    missing = {image for image, pin in pins.items() if pin.wanted} - set(images)
+    state.take([Pick(row, "reaudit", _ASKED_AGAIN) for row in drawn])
+    audit = _choose(state, policy, scores, seed, round_id)
+    excluded = {images[row]: overrides[images[row]] for row in out}
+    missing = {image for image, override in overrides.items() if override.wanted} - set(images)
     return Selection(
-        images=_table(board, audit, scores, round_id),
+        images=_table(state, audit, scores, round_id),
         outliers={images[row]: float(scores[row]) for row in np.flatnonzero(scores >= FLAGGED)},
-        kept_out={image: f"{pin.by}: {pin.reason}" for image, pin in excluded.items()},
+        excluded={
+            image: f"{override.by}: {override.reason}" for image, override in excluded.items()
+        },
         overridden_elsewhere=tuple(sorted(missing)),
         without_vector=tuple(images[row] for row in np.flatnonzero(~candidates.usable)),
         unscored_predictions=int((~np.isfinite(candidates.scores)).sum()),
@@ -132,73 +141,62 @@ def _outliers(candidates: Candidates, rng: np.random.Generator) -> FloatArray:
 
 
 def _choose(
-    board: Board, policy: SelectionPolicy, scores: FloatArray, seed: int, round_id: str
+    state: SelectionState, policy: SelectionPolicy, scores: FloatArray, seed: int, round_id: str
 ) -> set[int]:
     """Choose at random and by rule; return the rows of the review sample."""
-    population = board.free()
+    population = state.free()
     whole = policy.budget == 0
-    left = len(population) if whole else max(0, policy.budget - len(board.picks))
+    left = len(population) if whole else max(0, policy.budget - len(state.picks))
     left = min(left, len(population))
     # A small tolerance keeps 0.1 × 30 at 3.
-    drawn = math.ceil(policy.audit_share * left - 1e-9)
+    drawn = math.ceil(policy.calibration_share * left - 1e-9)
     rng = _draws(seed, round_id, "audit")
     audit = sorted(rng.choice(population, size=drawn, replace=False).tolist())
-    left -= board.take([Pick(row, "audit", _AUDITED) for row in audit])
+    left -= state.take([Pick(row, "audit", _AUDITED) for row in audit])
     if policy.outliers == "drop":
-        board.close(np.flatnonzero(scores >= FLAGGED))
-    free = board.free()
+        state.close(np.flatnonzero(scores >= FLAGGED))
+    free = state.free()
     if left >= len(free):
         reason = "all images of the round"
-        board.take([Pick(int(row), "all", reason) for row in free])
+        state.take([Pick(int(row), "all", reason) for row in free])
         return set(audit)
     if policy.outliers == "mine":
-        left -= _mine(board, math.ceil(_MINED * left), scores)
+        left -= _mine(state, math.ceil(_MINED * left), scores)
     rng = _draws(seed, round_id, "lots")
     while left > 0:
-        left -= _turn(board, policy, min(left, board.room()), rng)
+        left -= _turn(state, policy, min(left, state.room()), rng)
     return set(audit)
 
 
-def _mine(board: Board, wanted: int, scores: FloatArray) -> int:
+def _mine(state: SelectionState, wanted: int, scores: FloatArray) -> int:
     taken = 0
     while taken < wanted:
-        picks = rules.outlying(board, wanted - taken, scores)
+        picks = rules.outlying(state, wanted - taken, scores)
         if not picks:
             break
-        taken += board.take(picks)
+        taken += state.take(picks)
     return taken
 
 
-def _turn(board: Board, policy: SelectionPolicy, wanted: int, rng: np.random.Generator) -> int:
+def _turn(
+    state: SelectionState, policy: SelectionPolicy, wanted: int, rng: np.random.Generator
+) -> int:
     """Choose ``wanted`` images, no two of a group; return their number."""
-    left = wanted
-    match policy.strategy:
-        case "random":
-            left -= board.take(rules.at_random(board, left, rng))
-        case "entropy":
-            left -= board.take(rules.uncertain(board, left, "sum_entropy", unlike=False))
-        case "uncertainty":
-            left -= board.take(rules.uncertain(board, left, policy.measure, unlike=True))
-        case "balance":
-            left -= board.take(rules.rare(board, left))
-        case "combined":
-            left -= board.take(rules.rare(board, round(policy.rare_share * wanted)))
-            unsure = max(0, left - round(policy.diverse_share * wanted))
-            left -= board.take(rules.uncertain(board, unsure, policy.measure, unlike=True))
-        case "diversity":
-            pass
+    left = wanted - STRATEGIES[policy.strategy](state, wanted, policy, rng)
     if left:
-        left -= board.take(rules.diverse(board, left))
+        left -= state.take(rules.diverse(state, left))
     if left:
-        board.take(rules.rest(board, left))
+        state.take(rules.remaining(state, left))
     return wanted
 
 
-def _table(board: Board, audit: set[int], scores: FloatArray, round_id: str) -> pd.DataFrame:
+def _table(
+    state: SelectionState, audit: set[int], scores: FloatArray, round_id: str
+) -> pd.DataFrame:
     rows: list[dict[str, object]] = [
         {
             "round_id": round_id,
-            "image_id": board.candidates.image_ids[pick.row],
+            "image_id": state.candidates.image_ids[pick.row],
             "rank": rank,
             "rule": pick.rule,
             "reason": pick.reason,
@@ -206,7 +204,7 @@ def _table(board: Board, audit: set[int], scores: FloatArray, round_id: str) -> 
             "audit": pick.row in audit,
             "outlier_score": scores[pick.row],
         }
-        for rank, pick in enumerate(board.picks)
+        for rank, pick in enumerate(state.picks)
     ]
     return SelectedImages.from_rows(rows)
 

@@ -34,12 +34,12 @@ class SelectionOverrides:
     def read(self) -> dict[str, SelectionOverride]:
         """Return the override in force for each image that has one."""
         entries = [json.loads(entry) for entry in self._journal.read()]
-        pins = [
+        overrides = [
             SelectionOverride(**{**each, "at": datetime.fromisoformat(each["at"])})
             for each in entries
             if ERASED not in each
         ]
-        return {pin.image_id: pin for pin in pins}
+        return {override.image_id: override for override in overrides}
 
     def set(self, image_id: str, *, wanted: bool, reason: str, by: str, now: datetime) -> None:
         """Record an override of an image.

@@ -29,17 +29,18 @@ class SelectionInputs:
         pool: ``cleaned_images`` rows that have not been annotated; rows that are not accepted and
             rows that repeat an image are left out and counted. ``group_id`` and ``outcome`` may be
             missing.
-        embeddings: ``image_embeddings`` of one embedder, for images of ``pool`` and ``asked``.
+        embeddings: ``image_embeddings`` of one embedder, for images of ``pool`` and
+            ``selected_before``.
         predictions: ``model_predictions`` with calibrated scores; none before the first model.
         labels: the labels so far, by ``class_name``, one row each.
-        asked: ``cleaned_images`` rows of the images that were selected before.
+        selected_before: ``cleaned_images`` rows of the images that were selected before.
     """
 
     pool: pd.DataFrame
     embeddings: pd.DataFrame
     predictions: pd.DataFrame = field(default_factory=ModelPredictions.empty)
     labels: pd.DataFrame = field(default_factory=ReviewedLabels.empty)
-    asked: pd.DataFrame = field(default_factory=CleanedImages.empty)
+    selected_before: pd.DataFrame = field(default_factory=CleanedImages.empty)
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,10 @@ class Candidates:
 
     image_ids: list[str]
     groups: Positions  # (N,) group of near-duplicates, from 0
-    asked_of_group: Positions  # (G,) members that were selected before
+    selected_of_group: Positions  # (G,) members that were selected before
     vectors: Vectors  # (N, D), zeros for images without a vector
     usable: npt.NDArray[np.bool_]  # (N,) whether there is a vector of finite values
-    asked_vectors: Vectors  # (K, D) of images selected before
+    selected_vectors: Vectors  # (K, D) of images selected before
     images: Positions  # (P,) row of each prediction's image
     scores: FloatArray  # (P,) calibrated, or NaN
     chances: FloatArray  # (N, K) calibrated; NaN if unknown; K is 0 without choices
@@ -92,10 +93,12 @@ def gather(inputs: SelectionInputs, *, choose: Literal["one", "many"] = "one") -
     Raises:
         DataError: the vectors are of two embedders, and cannot be compared.
     """
-    asked, predictions = inputs.asked, inputs.predictions
+    selected_before, predictions = inputs.selected_before, inputs.predictions
     image_ids = sorted(inputs.pool["image_id"])
-    groups, asked_of_group = _groups(inputs.pool, asked, image_ids)
-    vectors, usable, asked_vectors = _vectors(inputs.embeddings, image_ids, asked["image_id"])
+    groups, selected_of_group = _groups(inputs.pool, selected_before, image_ids)
+    vectors, usable, selected_vectors = _vectors(
+        inputs.embeddings, image_ids, selected_before["image_id"]
+    )
     images = _positions(predictions["image_id"], image_ids)
     here = predictions[(images >= 0) & predictions["class_name"].notna().to_numpy()]
     images = _positions(here["image_id"], image_ids)
@@ -113,10 +116,10 @@ def gather(inputs: SelectionInputs, *, choose: Literal["one", "many"] = "one") -
     return Candidates(
         image_ids=image_ids,
         groups=groups,
-        asked_of_group=asked_of_group,
+        selected_of_group=selected_of_group,
         vectors=vectors,
         usable=usable,
-        asked_vectors=asked_vectors,
+        selected_vectors=selected_vectors,
         images=images[~one_of],
         scores=scores[~one_of],
         chances=_chances(here[one_of], image_ids),
@@ -144,7 +147,7 @@ def _positions(values: "pd.Series[str]", names: list[str]) -> Positions:
 
 
 def _groups(
-    pool: pd.DataFrame, asked: pd.DataFrame, image_ids: list[str]
+    pool: pd.DataFrame, selected_before: pd.DataFrame, image_ids: list[str]
 ) -> tuple[Positions, Positions]:
     """Return each image's group, and the number of each group's members selected before.
 
@@ -153,7 +156,7 @@ def _groups(
     name = _group_names(pool)
     numbers: dict[str, int] = {}
     groups = [numbers.setdefault(name[image], len(numbers)) for image in image_ids]
-    members = Counter(_group_names(asked).values())
+    members = Counter(_group_names(selected_before).values())
     return (
         np.array(groups, dtype=np.int64),
         np.array([members[one] for one in numbers], dtype=np.int64),
@@ -168,7 +171,7 @@ def _group_names(images: pd.DataFrame) -> dict[str, str]:
 
 
 def _vectors(
-    embeddings: pd.DataFrame, image_ids: list[str], asked: "pd.Series[str]"
+    embeddings: pd.DataFrame, image_ids: list[str], selected_before: "pd.Series[str]"
 ) -> tuple[Vectors, npt.NDArray[np.bool_], Vectors]:
     embedders = sorted(embeddings["embedder"].unique()) if "embedder" in embeddings else []
     if len(embedders) > 1:
@@ -180,7 +183,7 @@ def _vectors(
     lengths = Counter(len(one) for one in vector.values() if np.ndim(one) == 1)
     width = max(lengths, key=lambda length: (lengths[length], length), default=0)
     matrix, usable = _matrix([vector.get(image) for image in image_ids], width)
-    before, sound = _matrix([vector.get(image) for image in sorted(set(asked))], width)
+    before, sound = _matrix([vector.get(image) for image in sorted(set(selected_before))], width)
     return matrix, usable, before[sound]
 
 

@@ -27,7 +27,7 @@ class Pick:
     score: float = float("nan")
 
 
-class Board:
+class SelectionState:
     """The images chosen so far, in order, and the images that can still be chosen.
 
     Open images are those of the groups with the fewest members selected before or chosen now: no
@@ -37,7 +37,7 @@ class Board:
     def __init__(self, candidates: Candidates, closed: Positions) -> None:
         self.candidates = candidates
         self.picks: list[Pick] = []
-        self._members = candidates.asked_of_group.copy()
+        self._members = candidates.selected_of_group.copy()
         self._free = np.ones(len(candidates), dtype=bool)
         self._free[closed] = False
 
@@ -76,15 +76,15 @@ class Board:
     def covered(self) -> Vectors:
         """Return the vectors of the images selected before or chosen so far, ``(K, D)``."""
         rows = [pick.row for pick in self.picks if self.candidates.usable[pick.row]]
-        return np.concatenate([self.candidates.asked_vectors, self.candidates.vectors[rows]])
+        return np.concatenate([self.candidates.selected_vectors, self.candidates.vectors[rows]])
 
 
-def rare(board: Board, wanted: int) -> list[Pick]:
+def rare(state: SelectionState, wanted: int) -> list[Pick]:
     """Return the images expected to show most objects of classes with few labels."""
-    candidates, rows = board.candidates, board.open()
-    known = candidates.known + candidates.expected[[pick.row for pick in board.picks]].sum(axis=0)
+    candidates, rows = state.candidates, state.open()
+    known = candidates.known + candidates.expected[[pick.row for pick in state.picks]].sum(axis=0)
     values = (candidates.expected[rows] / (known + 1)).sum(axis=1)
-    rows = board.best_of_groups(rows, values)
+    rows = state.best_of_groups(rows, values)
     picks = []
     for one in rarest_first(candidates.expected[rows], known, wanted):
         row, name = int(rows[one.row]), candidates.classes[one.class_number]
@@ -95,21 +95,21 @@ def rare(board: Board, wanted: int) -> list[Pick]:
     return picks
 
 
-def uncertain(board: Board, wanted: int, measure: str, *, unlike: bool) -> list[Pick]:
+def uncertain(state: SelectionState, wanted: int, measure: str, *, unlike: bool) -> list[Pick]:
     """Return the images with the most uncertain predictions, the most uncertain first.
 
     With ``unlike`` they are the most diverse ones among three times as many; images without a
     vector come after those with one.
     """
-    candidates, rows = board.candidates, board.open()
+    candidates, rows = state.candidates, state.open()
     values = candidates.uncertainty(measure)
     rows = rows[values[rows] > 0]
-    rows = board.best_of_groups(rows, values[rows])
+    rows = state.best_of_groups(rows, values[rows])
     order = rows[np.lexsort((rows, -values[rows]))]
     if unlike:
         order = order[: _CANDIDATES * wanted]
         seen = np.sort(order[candidates.usable[order]])
-        chosen = farthest_first(candidates.vectors[seen], wanted, known=board.covered())
+        chosen = farthest_first(candidates.vectors[seen], wanted, known=state.covered())
         others = order[~candidates.usable[order]]
         order = np.concatenate([seen[chosen], others])[:wanted]
         order = order[np.lexsort((order, -values[order]))]
@@ -119,22 +119,22 @@ def uncertain(board: Board, wanted: int, measure: str, *, unlike: bool) -> list[
     ]
 
 
-def diverse(board: Board, wanted: int) -> list[Pick]:
+def diverse(state: SelectionState, wanted: int) -> list[Pick]:
     """Return the images farthest from each other and from all images selected before."""
-    candidates, rows = board.candidates, board.open()
+    candidates, rows = state.candidates, state.open()
     rows = rows[candidates.usable[rows]]
-    rows = board.best_of_groups(rows, np.zeros(len(rows)))
+    rows = state.best_of_groups(rows, np.zeros(len(rows)))
     # A pool without near-duplicates is not copied.
     vectors = candidates.vectors if len(rows) == len(candidates) else candidates.vectors[rows]
-    chosen = farthest_first(vectors, wanted, known=board.covered())
+    chosen = farthest_first(vectors, wanted, known=state.covered())
     return [Pick(int(rows[one]), "diverse", UNLIKE) for one in chosen]
 
 
-def outlying(board: Board, wanted: int, scores: FloatArray) -> list[Pick]:
+def outlying(state: SelectionState, wanted: int, scores: FloatArray) -> list[Pick]:
     """Return flagged outliers, the farthest first."""
-    rows = board.open()
+    rows = state.open()
     rows = rows[scores[rows] >= FLAGGED]
-    rows = board.best_of_groups(rows, scores[rows])
+    rows = state.best_of_groups(rows, scores[rows])
     order = rows[np.lexsort((rows, -scores[rows]))][:wanted]
     return [
         Pick(int(row), "outlier", f"unlike the rest of the pool by {scores[row]:.1f} deviations",
@@ -142,17 +142,17 @@ def outlying(board: Board, wanted: int, scores: FloatArray) -> list[Pick]:
     ]  # fmt: skip
 
 
-def at_random(board: Board, wanted: int, rng: np.random.Generator) -> list[Pick]:
+def at_random(state: SelectionState, wanted: int, rng: np.random.Generator) -> list[Pick]:
     """Return images drawn at random, one per group."""
-    rows = rng.permutation(board.open())
-    _, first = np.unique(board.candidates.groups[rows], return_index=True)
+    rows = rng.permutation(state.open())
+    _, first = np.unique(state.candidates.groups[rows], return_index=True)
     return [Pick(int(row), "random", AT_RANDOM) for row in rows[np.sort(first)][:wanted]]
 
 
-def rest(board: Board, wanted: int) -> list[Pick]:
+def remaining(state: SelectionState, wanted: int) -> list[Pick]:
     """Return the remaining images, which have no vector, in the order of their ids."""
-    rows = board.open()
-    rows = board.best_of_groups(rows, np.zeros(len(rows)))[:wanted]
+    rows = state.open()
+    rows = state.best_of_groups(rows, np.zeros(len(rows)))[:wanted]
     return [Pick(int(row), "rest", "remaining image without a vector") for row in rows]
 
 

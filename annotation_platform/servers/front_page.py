@@ -4,14 +4,12 @@ The server listens on the loopback interface only, and only reads.
 """
 
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -29,6 +27,7 @@ from annotation_platform.policy import read_policy
 from annotation_platform.reporting.round_page import render_round
 from annotation_platform.reporting.status import round_states
 from annotation_platform.servers.child import LOOPBACK, usable_port
+from annotation_platform.servers.serving import served
 from annotation_platform.settings import Settings
 from annotation_platform.storage.lake import Lake
 
@@ -51,7 +50,6 @@ _HEADERS = {
     "X-Frame-Options": "DENY",
     "Cache-Control": "no-store",
 }
-_PATIENCE_SECONDS = 5
 
 
 class FrontPage:
@@ -144,25 +142,8 @@ def front_page(settings: Settings, *, port: int = 0) -> Iterator[FrontPage]:
         SettingsError: the port is taken.
     """
     page = FrontPage(settings, usable_port(port, remedy="choose another one with --page-port"))
-    server = uvicorn.Server(
-        uvicorn.Config(
-            page.application(),
-            access_log=False,
-            lifespan="off",
-            log_config=None,
-            server_header=False,
-            timeout_graceful_shutdown=_PATIENCE_SECONDS,
-            ws="none",
-        )
-    )
-    with socket.create_server((LOOPBACK, page.port)) as listener:
-        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-        thread.start()
-        try:
-            yield page
-        finally:
-            server.should_exit = True
-            thread.join(2 * _PATIENCE_SECONDS)
+    with served(page.application(), socket.create_server((LOOPBACK, page.port))):
+        yield page
 
 
 def _not_found(_: Request, error: Exception) -> Response:

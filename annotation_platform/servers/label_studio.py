@@ -1,22 +1,20 @@
 """A Label Studio on this machine: started, watched and stopped by the platform.
 
-For one machine and a few people, with SQLite unless a PostgreSQL database is given. A team runs its
-own server and sets ``ANNOTATION_LABEL_STUDIO_URL`` and ``ANNOTATION_LABEL_STUDIO_TOKEN``.
+For one machine and a few people, with SQLite, which the first boot migrates in about 45 s on a
+laptop. A team runs its own server and sets ``ANNOTATION_LABEL_STUDIO_URL`` and
+``ANNOTATION_LABEL_STUDIO_TOKEN``.
 """
 
 import importlib.util
 import json
 import os
 import secrets
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import httpx
@@ -25,7 +23,6 @@ from annotation_platform.errors import SettingsError
 from annotation_platform.servers.child import LOOPBACK, ChildProcess, usable_port
 from annotation_platform.storage.files import write_file
 
-_DATABASE = "label_studio.sqlite3"
 _SECRETS_KEY = "label_studio"
 _BOOT_SECONDS = 300.0
 
@@ -70,20 +67,6 @@ class Administrator:
     token: str = field(repr=False)
 
 
-@dataclass(frozen=True)
-class PostgresDatabase:
-    """An empty PostgreSQL database, or one of Label Studio; its ``repr`` hides the password.
-
-    ``host`` is a name, an address or the folder of a Unix socket.
-    """
-
-    name: str
-    user: str
-    password: str = field(repr=False)
-    host: str
-    port: int = 5432
-
-
 class LabelStudioServer:
     """A Label Studio process on the loopback interface, without public sign-up.
 
@@ -99,9 +82,6 @@ class LabelStudioServer:
         s3_endpoint: S3 server of records that name none, and the only one with a loopback or
             private address that Label Studio connects to; empty for Amazon.
         port: port on 127.0.0.1; 0 takes a free one.
-        database: a PostgreSQL database, or a folder made by ``make_template``, which is copied
-            into an empty ``folder``. By default a SQLite file in ``folder``, which the first boot
-            migrates in about 45 s on a laptop.
         on_progress: called with a sentence on the progress of the boot.
     """
 
@@ -113,7 +93,6 @@ class LabelStudioServer:
         secrets_path: Path,
         s3_endpoint: str = "",
         port: int = 0,
-        database: PostgresDatabase | Path | None = None,
         on_progress: Progress = lambda _: None,
     ) -> None:
         self._folder = folder.expanduser().absolute()
@@ -121,7 +100,6 @@ class LabelStudioServer:
         self._secrets_path = secrets_path
         self._s3_endpoint = s3_endpoint
         self._port = port
-        self._database = database
         self.log_path = self._folder / "server.log"
         """File of the server's output, mode 0600."""
         self._on_progress = on_progress
@@ -156,12 +134,10 @@ class LabelStudioServer:
             return self
         _check_installed()
         self._port = usable_port(self._port, remedy="choose another one with --label-studio-port")
-        _make_private(self._folder)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder.chmod(0o700)
         if self._document_root is not None:
             (self._document_root / "images").mkdir(parents=True, exist_ok=True)
-        if isinstance(self._database, Path) and not (self._folder / _DATABASE).exists():
-            self._on_progress("Label Studio: copying a migrated database")
-            _copy_database(self._database, self._folder)
         self._administrator = _administrator(self._secrets_path)
         arguments = [
             "start",
@@ -171,7 +147,7 @@ class LabelStudioServer:
             "--internal-host",
             LOOPBACK,
         ]
-        self._process = _start(
+        self._process = start_process(
             arguments, folder=self._folder, log_path=self.log_path, environment=self._environment()
         )
         try:
@@ -192,12 +168,7 @@ class LabelStudioServer:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def _environment(self) -> dict[str, str]:
@@ -215,15 +186,6 @@ class LabelStudioServer:
             }
         if self._s3_endpoint:
             environment["LABEL_STUDIO_S3_ENDPOINT"] = self._s3_endpoint
-        if isinstance(self._database, PostgresDatabase):
-            environment |= {
-                "DJANGO_DB": "default",
-                "POSTGRE_NAME": self._database.name,
-                "POSTGRE_USER": self._database.user,
-                "POSTGRE_PASSWORD": self._database.password,
-                "POSTGRE_HOST": self._database.host,
-                "POSTGRE_PORT": str(self._database.port),
-            }
         return environment
 
     def _wait_until_healthy(self, process: ChildProcess) -> None:
@@ -261,42 +223,6 @@ class LabelStudioServer:
             )
 
 
-def make_template(folder: Path, *, on_progress: Progress = lambda _: None) -> Path:
-    """Create a migrated, empty database in ``folder`` for new servers, and return the folder.
-
-    It holds no account and no key, so servers made from it share no secret. An existing one is
-    left unchanged, and an incomplete one is never visible. It takes about 45 s on a laptop.
-
-    Raises:
-        SettingsError: Label Studio is not installed, or the migration failed.
-    """
-    if (folder / _DATABASE).exists():
-        return folder
-    _check_installed()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
-        made = Path(temporary) / "data"
-        _make_private(made)
-        log_path = Path(temporary) / "init.log"
-        process = _start(["init", "--quiet"], folder=made, log_path=log_path, environment={})
-        begun = time.monotonic()
-        try:
-            while process.running:
-                waited = time.monotonic() - begun
-                on_progress(f"Label Studio is creating a database ({waited:.0f} s)")
-                process.wait(0.5)
-        finally:
-            process.stop()
-        if process.exit_code != 0 or not (made / _DATABASE).exists():
-            raise SettingsError(
-                f"Label Studio could not create a database in {folder}: {process.last_line()}"
-            )
-        folder.mkdir(mode=0o700, exist_ok=True)
-        # The database alone: every server generates a key of its own.
-        (made / _DATABASE).replace(folder / _DATABASE)
-    return folder
-
-
 def _check_installed() -> None:
     if importlib.util.find_spec("label_studio") is None:
         raise SettingsError(
@@ -306,9 +232,10 @@ def _check_installed() -> None:
         )
 
 
-def _start(
+def start_process(
     arguments: list[str], *, folder: Path, log_path: Path, environment: dict[str, str]
 ) -> ChildProcess:
+    """Start Label Studio with these arguments, and with ``folder`` for its data."""
     passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     data = {"LABEL_STUDIO_BASE_DATA_DIR": str(folder)}
     return ChildProcess(
@@ -319,22 +246,6 @@ def _start(
         log_path=log_path,
         umask=0o077,
     )
-
-
-def _make_private(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    folder.chmod(0o700)
-
-
-def _copy_database(template: Path, folder: Path) -> None:
-    source, target = template / _DATABASE, folder / _DATABASE
-    if not source.is_file():
-        raise SettingsError(f"{template} holds no migrated database. Create it with make_template.")
-    # An incomplete copy must not be used as a database.
-    unfinished = target.with_suffix(".copying")
-    shutil.copyfile(source, unfinished)
-    unfinished.chmod(0o600)
-    unfinished.replace(target)
 
 
 def _administrator(secrets_path: Path) -> Administrator:

@@ -17,6 +17,7 @@ from pyarrow import fs
 from annotation_platform.storage.chain import Line, last_link, make_line, split_lines
 from annotation_platform.storage.files import cannot_write, disk_full, sync
 from annotation_platform.storage.forwarding import ForwardingStore
+from annotation_platform.storage.objects import ObjectStore
 
 _END = ".end"
 """The file with the name of the current file and the known number of events; locks the log."""
@@ -228,46 +229,11 @@ class AccessLoggedStore(ForwardingStore):
 
     log: AccessLog
 
-    def put(self, key: str, data: bytes) -> None:
-        """Write ``data`` under ``key``, replacing any earlier object, in one step."""
-        self.log.write("put", key)
-        super().put(key, data)
-
-    def create(self, key: str, data: bytes, *, private: bool = False) -> bool:
-        """Write ``data`` under ``key`` if it is free; return whether this call wrote it."""
-        self.log.write("create", key)
-        return super().create(key, data, private=private)
-
-    def copy(self, source: str, target: str) -> None:
-        """Copy the object under ``source`` to ``target``, unless ``target`` exists."""
-        self.log.write("get", source)
-        self.log.write("create", target)
-        super().copy(source, target)
-
-    def get(self, key: str) -> bytes:
-        """Return the bytes under ``key``; a missing key is a DataError."""
-        self.log.write("get", key)
-        return super().get(key)
-
-    def local_path(self, key: str) -> Path:
-        """Return a file on this machine with the bytes under ``key``."""
-        self.log.write("get", key)
-        return super().local_path(key)
-
-    def url(self, key: str) -> str:
-        """Return the address of the object under ``key``; it is recorded as a read."""
-        self.log.write("get", key)
-        return super().url(key)
-
-    def remove(self, key: str) -> None:
-        """Delete the object under ``key`` and its earlier versions, if there are any."""
-        self.log.write("remove", key)
-        super().remove(key)
-
-    def purge(self, key: str) -> None:
-        """Delete the earlier versions of the object under ``key``."""
-        self.log.write("purge", key)
-        super().purge(key)
+    def route(self, key: str, access: str = "") -> tuple[ObjectStore, str]:
+        """Return the store and ``key``, after recording the access."""
+        if access:
+            self.log.write(access, key)
+        return self.store, key
 
     def arrow_filesystem(self) -> tuple[fs.FileSystem, str]:
         """Return Arrow's file system for the objects; it is recorded as a read of all tables."""

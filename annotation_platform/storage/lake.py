@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from annotation_platform.storage.keys import image_key
+from annotation_platform.schema.keys import image_key
 from annotation_platform.storage.objects import ObjectStore
 from annotation_platform.storage.round_tables import RoundTables
 

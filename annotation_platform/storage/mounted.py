@@ -23,7 +23,7 @@ class MountedStore(ForwardingStore):
     folder: str
     other: ObjectStore
 
-    def route(self, key: str) -> tuple[ObjectStore, str]:
+    def route(self, key: str, access: str = "") -> tuple[ObjectStore, str]:  # noqa: ARG002
         """Return the store that holds ``key``, and its key there."""
         inner = key.removeprefix(f"{self.folder}/")
         return (self.store, key) if inner == key else (self.other, inner)

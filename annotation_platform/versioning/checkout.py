@@ -20,8 +20,8 @@ from pathlib import Path
 import yaml
 
 from annotation_platform.errors import PublishError, SettingsError
+from annotation_platform.registry_address import Address, parse_address
 from annotation_platform.storage.files import write_file
-from annotation_platform.versioning.address import Address, parse_address
 from annotation_platform.versioning.git import Git, clean_environment, run_git
 from annotation_platform.versioning.registry import remote_of, unknown_version
 from annotation_platform.versioning.remote import DvcRemote, Progress
@@ -140,7 +140,7 @@ def open_clone(registry: str, folder: Path) -> Git:
 
 
 def _call_remote(address: Address, folder: Path, *arguments: str) -> None:
-    environment = address.environment()
+    environment = {**clean_environment(), **address.credentials()}
     done = run_git([*_NO_HOOKS, "-C", str(folder), *arguments], environment=environment)
     if done.returncode != 0:
         raise address.failed(arguments[0], done.stderr)

@@ -1,6 +1,5 @@
 """Read the labels of published versions from their tags and files, not from the lake."""
 
-import io
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,6 +10,7 @@ import pandas as pd
 from annotation_platform.errors import PublishError
 from annotation_platform.schema.shapes import NOTHING
 from annotation_platform.schema.tables import Frame, TrainingSet
+from annotation_platform.storage.table_files import read_table
 from annotation_platform.versioning.git import Registry, as_git
 from annotation_platform.versioning.registry import VersionInfo, list_versions, remote_of
 from annotation_platform.versioning.remote import DvcRemote
@@ -139,4 +139,4 @@ def _is_shard(path: str) -> bool:
 
 def _table(remote: DvcRemote, md5: str, path: str, where: str) -> Frame[TrainingSet]:
     data = remote.read_intact(md5, f"{path} of {where}")
-    return TrainingSet.check(pd.read_parquet(io.BytesIO(data)), where=where)
+    return read_table(TrainingSet, data, where=where)

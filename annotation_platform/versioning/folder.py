@@ -28,6 +28,7 @@ from annotation_platform.versioning.reuse import (
     find_reusable,
     is_in,
     no_version,
+    published_columns,
     render_shards,
     shards_of,
     update_coco,
@@ -80,7 +81,6 @@ def build_folder(
     (Parquet, sharded by the first digit of the image id) and the card. With ``last``, the previous
     version, only changes are rendered; the result is the same. ``keep_together`` goes to the audit.
 
-
     Raises:
         PublishError: there are no images; an image has two splits or two contents; the ontology
             lacks a class or lists it under another id.
@@ -88,10 +88,11 @@ def build_folder(
     """
     if training_set.empty:
         raise PublishError("the training set is empty: there is nothing to publish yet.")
-    frame = _sorted(training_set)
+    whole = _sorted(training_set)
+    frame = published_columns(whole)
     last, rows = _find_reusable(frame, last)
     changed, replaced = frame[~rows.now], last.training_set[~rows.before]
-    _check(changed, frame[rows.now], ontology)
+    _check(whole[~rows.now], frame[rows.now], ontology)
     dataset = Dataset.from_training_set(changed, ontology)
     shards = shards_of(changed) | shards_of(replaced)
     texts = {

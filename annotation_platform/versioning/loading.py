@@ -13,11 +13,11 @@ import pandas as pd
 from annotation_platform.curation.balance import Balance, balance_images
 from annotation_platform.errors import PublishError
 from annotation_platform.policy import parse_policy
+from annotation_platform.registry_address import parse_address
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import NOTHING
 from annotation_platform.schema.tables import Frame, TrainingSet
 from annotation_platform.settings import read_settings
-from annotation_platform.versioning.address import parse_address
 from annotation_platform.versioning.checkout import checkout_version, open_clone
 from annotation_platform.versioning.contents import version_labels
 from annotation_platform.versioning.manifest import MANIFEST_PATH, Manifest

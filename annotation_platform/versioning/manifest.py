@@ -5,6 +5,7 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
 from annotation_platform.errors import PublishError
+from annotation_platform.schema.version_names import version_tag
 
 BRANCH = "refs/heads/datasets"
 """The branch of versions."""
@@ -127,22 +128,6 @@ class Manifest:
             "erased": erased,
         }
         return cls(**{**values, **read})
-
-
-def version_tag(dataset: str, version: str) -> str:
-    """Return the git tag of a version."""
-    return f"{dataset}@v{version}"
-
-
-def typed_tag(version: str, *, dataset: str = "training-set") -> str:
-    """Return the tag for a version given as a tag, as ``1.2.0`` or as ``v1.2.0``."""
-    return version if "@" in version else version_tag(dataset, version.removeprefix("v"))
-
-
-def version_key(version: str) -> tuple[int, ...]:
-    """Return the numbers of ``MAJOR.MINOR.PATCH`` as a sort key; other text sorts before them."""
-    parts = version.split(".")
-    return tuple(map(int, parts)) if all(part.isdecimal() for part in parts) else ()
 
 
 def _unreadable(where: str, reason: str) -> PublishError:

@@ -2,8 +2,8 @@
 
 from annotation_platform.errors import AnnotationPlatformError
 from annotation_platform.policy import parse_policy
+from annotation_platform.schema.keys import image_key
 from annotation_platform.schema.tables import DatasetVersions, TrainingSet
-from annotation_platform.storage.keys import image_key
 from annotation_platform.storage.lake import Lake
 from annotation_platform.versioning.folder import build_folder
 from annotation_platform.versioning.objects import IMAGE_PATH, name_objects

@@ -17,13 +17,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from annotation_platform.errors import SettingsError
-from annotation_platform.versioning.address import (
+from annotation_platform.registry_address import (
     Address,
     UnreachableError,
     is_address,
     parse_address,
 )
-from annotation_platform.versioning.git import DEAD_LOCK_SECONDS, Git, run_git
+from annotation_platform.versioning.git import (
+    DEAD_LOCK_SECONDS,
+    Git,
+    clean_environment,
+    run_git,
+)
 from annotation_platform.versioning.manifest import BRANCH
 
 _ALL = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]
@@ -147,7 +152,7 @@ class Mirror(Git):
                     and self._start(ancestry).returncode == 0)  # fmt: skip
 
     def _environment(self) -> dict[str, str]:
-        return self.address.environment()
+        return {**clean_environment(), **self.address.credentials()}
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from annotation_platform.errors import PublishError
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.tables import Frame, TrainingSet
+from annotation_platform.schema.version_names import version_key
 from annotation_platform.storage.files import disk_full
 from annotation_platform.versioning.folder import build_folder
 from annotation_platform.versioning.git import Git, Registry, as_git
@@ -24,7 +25,6 @@ from annotation_platform.versioning.manifest import (
     CodeState,
     LabelError,
     Manifest,
-    version_key,
 )
 from annotation_platform.versioning.objects import (
     IMAGE_PATH,

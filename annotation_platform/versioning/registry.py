@@ -11,8 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from annotation_platform.errors import PublishError
+from annotation_platform.schema.version_names import version_key
 from annotation_platform.versioning.git import Git, Registry, as_git, clean_environment, run_git
-from annotation_platform.versioning.manifest import MANIFEST_PATH, Manifest, version_key
+from annotation_platform.versioning.manifest import MANIFEST_PATH, Manifest
 from annotation_platform.versioning.remote import DvcRemote
 from annotation_platform.versioning.source import default_remote, snapshot_tree, version_config
 

@@ -312,7 +312,7 @@ class _Rewriter:
         policy = parse_policy(params.decode(), where=f"{info.tag}: params.yaml")
         before = last_version(remote, info.manifest, files, policy.ontology.digest)
         if before is not None:
-            labels = before.training_set
+            labels = TrainingSet.conform(before.training_set)
         else:
             labels = version_labels(remote, files, where=info.tag)
         remaining = self.leaving.labels(labels)

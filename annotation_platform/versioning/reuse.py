@@ -26,6 +26,7 @@ from annotation_platform.formats.coco_lines import LineFlags, ReusedLines, splic
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.shapes import POINTS, REGIONS
 from annotation_platform.schema.tables import Frame, TrainingSet
+from annotation_platform.schema.tables.shared import NO_EXTRAS
 from annotation_platform.storage.table_files import table_parquet
 from annotation_platform.versioning.manifest import Manifest
 from annotation_platform.versioning.remote import DvcRemote
@@ -151,6 +152,20 @@ def update_coco(
         reused = [ReusedLines(*both) for both in zip(before(path), now(path), strict=True)]
         files[path] = splice_coco(last.texts[path], data, *reused)
     return files
+
+
+def published_columns(training_set: Frame[TrainingSet]) -> pd.DataFrame:
+    """Return a training set without the further columns of labels that no label uses.
+
+    Files of versions published before there were such columns stay byte-identical.
+    """
+    unused = [
+        name
+        for name, value in NO_EXTRAS.items()
+        if name in training_set
+        and (training_set[name].isna() if value is None else training_set[name] == value).all()
+    ]
+    return training_set.drop(columns=unused)
 
 
 def shards_of(frame: Frame[TrainingSet]) -> set[str]:

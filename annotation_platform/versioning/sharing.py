@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 from annotation_platform.errors import AnnotationPlatformError, PublishError
-from annotation_platform.versioning.address import is_address
+from annotation_platform.registry_address import is_address
 from annotation_platform.versioning.git import Git
 from annotation_platform.versioning.remote import DvcRemote
 

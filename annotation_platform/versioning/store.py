@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from annotation_platform.storage.keys import image_key
+from annotation_platform.registry_address import parse_address
+from annotation_platform.schema.keys import image_key
 from annotation_platform.storage.lake import Lake
 from annotation_platform.storage.s3 import is_s3
-from annotation_platform.versioning.address import parse_address
 from annotation_platform.versioning.git import Git
 from annotation_platform.versioning.mirror import open_registry
 from annotation_platform.versioning.objects import ImagePath

@@ -102,16 +102,16 @@ def test_a_request_beyond_the_record_is_refused_with_the_numbers(home, policy):
         "labeling.annotations_per_task 7 needs more annotations than were recorded on"
         " 12 of 12 tasks: 12 have 3. Set it to 1 to 3."
     )
-    asked = policy(stop_at_lead=3, most_annotations=5)
-    assert "most_annotations to at most 3" in complaint("--policy", asked)
+    asked = policy(vote_margin=3, maximum_annotations=5)
+    assert "maximum_annotations to at most 3" in complaint("--policy", asked)
 
 
 def test_bad_input_is_named_with_the_valid_values(home, policy):
     unknown = home / "unknown.yaml"
-    unknown.write_text(policy().read_text().replace('"stop_at_lead"', '"stop_at"'))
+    unknown.write_text(policy().read_text().replace('"vote_margin"', '"stop_at"'))
     message = complaint("--policy", unknown)
     assert message.startswith(f"{unknown}: labeling.stop_at: ")
-    assert "stop_at_lead" in message
+    assert "vote_margin" in message
     assert str(home / "nowhere.yaml") in complaint("--policy", home / "nowhere.yaml")
     message = complaint("--policy", policy(), "--rounds", "round-0001,round-0005")
     assert message == "there is no round round-0005. Existing rounds: round-0001."

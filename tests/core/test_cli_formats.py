@@ -15,7 +15,8 @@ from PIL import Image
 
 from annotation_platform import cli
 from annotation_platform.formats.conversion import convert, takes_images
-from annotation_platform.formats.csv_jsonl import write_csv
+from annotation_platform.formats.csv_jsonl import render_csv
+from annotation_platform.formats.files import write_files
 from annotation_platform.formats.known import FORMATS
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS
@@ -58,7 +59,7 @@ def make_folder(folder, *labels, count=4):
         rows += [row(image_id, label) for label in (labels or boxes) if number]
     frame = pd.DataFrame(rows).astype(dict.fromkeys(BOX_COLUMNS, "float64"))
     ontology = Ontology.from_names(sorted(set(frame["class_name"])))
-    write_csv(Dataset(pd.DataFrame(images), frame, ontology), folder)
+    write_files(render_csv(Dataset(pd.DataFrame(images), frame, ontology)), folder)
     return folder
 
 

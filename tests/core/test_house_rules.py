@@ -23,10 +23,8 @@ AVOIDED = (
 
 
 # What is over a limit today; a change may lower these figures and never raise them.
-LONG_FILES = {"annotation_platform/provenance/image_history.py": 408}
-# Dagster passes each upstream table and resource of an asset as a parameter.
-WIDE_ASSETS = {"auto_labels": 9, "dataset_version": 8, "label_issues": 8, "review_tasks": 9}
 LITERAL_COLUMNS = 1200
+PRODUCT_LINES = 74_707
 
 
 def words_of(path):
@@ -66,7 +64,12 @@ def test_words_that_the_glossary_replaces_are_rare(pattern, most):
 
 def test_no_file_is_longer_than_400_lines():
     lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in FILES}
-    assert {name: length for name, length in lengths.items() if length > 400} == LONG_FILES
+    assert {name: length for name, length in lengths.items() if length > 400} == {}
+
+
+def test_the_product_does_not_grow():
+    """The aim is 60,000 lines; a change deletes at least as many lines as it adds."""
+    assert sum(len(path.read_text().splitlines()) for path in FILES) <= PRODUCT_LINES
 
 
 def test_no_function_is_longer_than_60_lines():
@@ -76,7 +79,7 @@ def test_no_function_is_longer_than_60_lines():
 
 def test_no_function_has_more_than_seven_parameters():
     found = {name.split()[1]: len(parameters(node)) for name, node in functions()}
-    assert {name: count for name, count in found.items() if count > 7} == WIDE_ASSETS
+    assert {name: count for name, count in found.items() if count > 7} == {}
 
 
 def test_columns_are_named_through_their_table():

@@ -99,8 +99,8 @@ def test_the_rate_and_the_interval_reach_what_asks_label_studio(tmp_path):
         labeling_poll_seconds=300.0,
     )
     parts = build_resources(settings)
-    looks = parts["looks"].create_resource(None)
-    assert (looks.signals.path, looks.poll_seconds) == (settings.change_signals_path, 300.0)
+    schedule = parts["poll_schedule"].create_resource(None)
+    assert (schedule.signals.path, schedule.poll_seconds) == (settings.change_signals_path, 300.0)
     lake = open_lake(str(tmp_path / "lake"), tmp_path / "landing")
     policy = read_policy(PROJECT_ROOT / "params.yaml")
     named = {"labeling": parts["labeling"], "lake": lake, "policy": policy}

@@ -19,7 +19,7 @@ import yaml
 
 from annotation_platform.definitions import defs
 from annotation_platform.demo.annotators import EXPERT, make_people
-from annotation_platform.demo.crowd import SimulatedSeat, annotation_round, review
+from annotation_platform.demo.crowd import SimulatedSession, annotate_round, review
 from annotation_platform.demo.material import drawn_material
 from annotation_platform.demo.run import DemoOptions, prepare_home
 from annotation_platform.ingestion.events import LandingEvents
@@ -125,20 +125,24 @@ class Platform:
             return merged
         return self.run("release_round", round_id)
 
-    def say(self, round_id, what, *, seconds=5.0):
-        """Let everybody answer their places; ``what`` gives a result for an image and a person.
+    def submit(self, round_id, what, *, seconds=5.0):
+        """Submit every open assignment; ``what`` returns the result of an image and an annotator.
 
-        Where it gives None, nothing is said. Each answer takes this many ``seconds``.
+        Where it returns None, nothing is submitted. Each annotation takes this many ``seconds``.
         """
         for name in self.labeling.annotators():
-            places = [p for p in self.labeling.open_places(name) if p.round_id == round_id]
-            said = [(place.backend_task, what(place.image_id, name)) for place in places]
-            said = [(task, result) for task, result in said if result is not None]
-            submit = partial(self._submit, name, said, seconds)
-            self._step("say", name, said, seconds, take=submit)
+            assignments = self.labeling.open_assignments(name)
+            results = [
+                (each.backend_task, what(each.image_id, name))
+                for each in assignments
+                if each.round_id == round_id
+            ]
+            given = [(task, result) for task, result in results if result is not None]
+            submit = partial(self._submit, name, given, seconds)
+            self._step("submit", name, given, seconds, take=submit)
 
-    def _submit(self, name, said, seconds):
-        for task, result in said:
+    def _submit(self, name, given, seconds):
+        for task, result in given:
             self.labeling.submit(task, name, result, seconds)
 
     def tick(self, sensor, cursor=None):
@@ -164,7 +168,7 @@ class Platform:
             "landing_events": LandingEvents("", self.settings.landing_url),
             "policy": self.policy,
             "labeling": self.labeling,
-            "looks": PollSchedule(
+            "poll_schedule": PollSchedule(
                 ChangeSignals(self.settings.change_signals_path),
                 self.settings.labeling_poll_seconds,
             ),
@@ -179,11 +183,11 @@ class Platform:
         return result
 
     def decide(self, round_id):
-        """Let an expert decide what the answers of a merged round leave open."""
-        seat = SimulatedSeat(self.labeling, EXPERT)
+        """Let an expert decide what the annotations of a merged round leave open."""
+        session = SimulatedSession(self.labeling, EXPERT)
         truth = self.material.truth
         return self._step(
-            "decide", round_id, take=lambda: review(round_id, seat, truth, progress=lambda: None)
+            "decide", round_id, take=lambda: review(round_id, session, truth, progress=lambda: None)
         )
 
     def merge(self, round_id):
@@ -192,16 +196,16 @@ class Platform:
         self.decide(round_id)
         return result
 
-    def annotation(self, round_id):
-        seats = {each.name: SimulatedSeat(self.labeling, each.name) for each in self.people}
+    def annotate(self, round_id):
+        sessions = {each.name: SimulatedSession(self.labeling, each.name) for each in self.people}
         truth = self.material.truth
 
         def take():
-            return annotation_round(
-                round_id, self.people, seats, truth, seed=0, progress=lambda: None
+            return annotate_round(
+                round_id, self.people, sessions, truth, seed=0, progress=lambda: None
             )
 
-        return self._step("answer", round_id, take=take)
+        return self._step("annotate", round_id, take=take)
 
 
 def values_of(result):

@@ -196,7 +196,7 @@ def test_a_stalled_round_is_reported_once_until_an_annotation_arrives(platform, 
     assert tick() == "Nothing new."  # it starts to wait now
     assert "It waits for people, without a new annotation for" in tick()
     assert tick() == "Nothing new."
-    platform.annotation(ONE)
+    platform.annotate(ONE)
     assert tick() == "Nothing new."
     assert "It waits for people" in tick()
     platform.run("merge_round", ONE)
@@ -210,7 +210,7 @@ def test_a_stalled_round_is_reported_once_until_an_annotation_arrives(platform, 
 def test_a_damaged_remote_is_reported(platform, tick, mail):
     platform.land(1)
     platform.start_round()
-    platform.annotation(ONE)
+    platform.annotate(ONE)
     platform.release(ONE, platform.merge(ONE))
     tick()
     before = len(mail.seen)

@@ -7,9 +7,9 @@ import pytest
 from annotation_platform.actor import system_user
 from annotation_platform.demo.annotators import EXPERT
 from annotation_platform.labeling.backends.regions import write_decision
-from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.schema.tables import DatasetVersions, ReviewedLabels
+from annotation_platform.storage.pseudonyms import pseudonym_of
 from tests.commands import run_command
 from tests.pipeline.conftest import open_platform
 
@@ -42,9 +42,9 @@ def played(tmp_path_factory):
         platform.change_policy(review={"gate": "manual", "sample_share": 0.5})
         platform.land(1)
         platform.start_round(ONE)
-        platform.annotation(ONE)
+        platform.annotate(ONE)
         assert platform.run("merge_round", ONE).success
-        open_task = platform.labeling.open_places(EXPERT)[0]
+        open_task = platform.labeling.open_assignments(EXPERT)[0]
         rejected = write_decision("reject", "a box of nothing")
         platform.labeling.submit(open_task.backend_task, EXPERT, rejected, 9.0)
         assert platform.decide(ONE)
@@ -115,9 +115,7 @@ def test_every_reviewer_s_decision_is_there_once_under_a_pseudonym(played):
         for line in reviews
     ) == sorted(reviewed[["decided_by", "image_id", "decision", "comment"]].itertuples(index=False))
     assert [line["reason"] for line in reviews if line["reason"]] == ["a box of nothing"]
-    assert {line["author"] for line in reviews} == {
-        AnnotationsLedger(played.lake.store).pseudonym(EXPERT)
-    }
+    assert {line["author"] for line in reviews} == {pseudonym_of(played.lake.store, EXPERT)}
     logs = [played.lake.store.get(key) for key in list(played.lake.store.list("audit"))]
     logs += [path.read_bytes() for path in played.settings.audit_path.glob("*.jsonl")]
     assert not [data for data in logs if EXPERT.encode() in data]

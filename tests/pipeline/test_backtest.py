@@ -12,7 +12,7 @@ def test_a_released_round_is_replayed_against_what_reviewers_decided(platform):
     platform.land(1)
     platform.change_policy(review={"sample_share": 1.0}, labeling={"annotations_per_task": 3})
     assert platform.start_round().success
-    platform.annotation(ONE)
+    platform.annotate(ONE)
     assert platform.merge(ONE).success
     assert platform.run("release_round", ONE, only=["reviewed_labels"]).success
     before = sorted(platform.lake.store.list("tables"))

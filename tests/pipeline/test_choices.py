@@ -9,7 +9,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from annotation_platform.demo.crowd import SimulatedSeat, SimulatedSubmission
+from annotation_platform.demo.crowd import SimulatedSession, SimulatedSubmission
 from annotation_platform.demo.material import Material
 from annotation_platform.labeling.backends.registry import decode
 from annotation_platform.models.registry import ModelRegistry
@@ -81,13 +81,13 @@ def play(platform, harbour, batch, round_id, *, wrong=()):
     assert platform.start_round(round_id).success
     shown = {}
     for person in platform.people:
-        seat = SimulatedSeat(platform.labeling, person.name)
-        for place in seat.open_places(round_id):
+        session = SimulatedSession(platform.labeling, person.name)
+        for place in session.open_assignments(round_id):
             labels = harbour.labels(place.image_id)
             if place.image_id in wrong:
                 labels[0] = Label.choice("day" if labels[0].class_name == "night" else "night")
-            seat.submit(place, SimulatedSubmission(labels, WIDTH, HEIGHT), 5.0)
-            read = decode(place.pre_annotations, Canvas(WIDTH, HEIGHT, harbour.ontology))
+            session.submit(place, SimulatedSubmission(labels, WIDTH, HEIGHT), 5.0)
+            read = decode(place.proposed, Canvas(WIDTH, HEIGHT, harbour.ontology))
             assert not read.problems
             chosen = [label.class_name for label in read.labels if label.shape == "choice"]
             if chosen:
@@ -114,8 +114,8 @@ def test_the_second_round_proposes_choices_that_are_mostly_right(tmp_path, boxes
             platform,
             splits={"train": 0.5, "val": 0.25, "test": 0.25},
             review={"gate": "auto"},
-            training={"steps": 40, "choice_share": 0.75},
-            labeling={"annotations_per_task": 1, "blind_share": 0.0},
+            training={"steps": 40, "classification_share": 0.75},
+            labeling={"annotations_per_task": 1, "without_predictions_share": 0.0},
         )
         tables = platform.lake.tables
         assert play(platform, harbour, 1, ONE) == {}

@@ -19,11 +19,11 @@ import dagster as dg
 import numpy as np
 import pytest
 
+from annotation_platform.audit_log.events import EventLog
+from annotation_platform.audit_log.verify import verify_logs
 from annotation_platform.demo.annotators import make_people
 from annotation_platform.demo.material import Material
 from annotation_platform.demo.scenes import draw_batch
-from annotation_platform.governance.audit_log.events import EventLog
-from annotation_platform.governance.audit_log.verify import verify_logs
 from annotation_platform.ingestion.lake import access_log_of, lake_of
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling
 from annotation_platform.labeling.ledger import AnnotationsLedger
@@ -129,7 +129,7 @@ def continued(old, tmp_path_factory):
         )
         platform.land(3)
         platform.start_round(THREE)
-        annotated = platform.annotation(THREE)
+        annotated = platform.annotate(THREE)
         platform.merge(THREE)
         assert platform.run("release_round", THREE).success
         yield SimpleNamespace(home=Home(settings), annotated=annotated)
@@ -204,9 +204,11 @@ def test_status_ledger_pins_and_models_are_what_they_were(old):
     assert {key: row["annotations"] for key, row in states.items()} == EXPECTED[
         "counted_annotations"
     ]
-    pins = SelectionOverrides(lake.store).read()
-    assert {key: pin.wanted for key, pin in pins.items()} == EXPECTED["manual_selection"]
-    assert sorted(pin.wanted for pin in pins.values()) == [False, True]
+    overrides = SelectionOverrides(lake.store).read()
+    assert {key: override.wanted for key, override in overrides.items()} == EXPECTED[
+        "manual_selection"
+    ]
+    assert sorted(override.wanted for override in overrides.values()) == [False, True]
 
     models = ModelRegistry(old.settings.models_path)
     known = EXPECTED["models"]

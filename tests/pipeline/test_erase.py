@@ -20,14 +20,14 @@ from annotation_platform.errors import DataError, NotReadyError
 from annotation_platform.governance.erasure.erase import begin, finish, plan_erasure
 from annotation_platform.governance.erasure.locations import Locations
 from annotation_platform.governance.erasure.plan import read_plan
-from annotation_platform.governance.erasure.record import Erasures
-from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.provenance.diff import diff_versions
 from annotation_platform.provenance.explain import explain_image
 from annotation_platform.provenance.rebuilding.rebuild import rebuild_version
 from annotation_platform.schema.tables import Annotations, CleanedImages, DatasetVersions, RawImages
 from annotation_platform.settings import settings_environment
+from annotation_platform.storage.erasures import Erasures
+from annotation_platform.storage.pseudonyms import pseudonym_of
 from annotation_platform.versioning.git import Git
 from annotation_platform.versioning.registry import checkout_on_new_machine, list_versions
 from annotation_platform.versioning.stages import assign_stage, stages_of_versions
@@ -62,7 +62,7 @@ class Story:
     def play(self, round_id, batch):
         self.platform.land(batch)
         self.platform.start_round(round_id)
-        self.platform.annotation(round_id)
+        self.platform.annotate(round_id)
         assert self.platform.release(round_id, self.platform.run("merge_round", round_id)).success
         return str(self.lake.tables.read(DatasetVersions, round_id).iloc[0]["tag"])
 
@@ -348,7 +348,7 @@ def test_the_identity_of_an_annotator_is_erased_and_the_votes_stay(story):
     platform, home = story.platform, story.platform.settings.home_path
     tags = [story.play(ONE, 1), story.play(TWO, 2)]
     person = platform.people[1].name
-    was = AnnotationsLedger(story.lake.store).pseudonym(person)
+    was = pseudonym_of(story.lake.store, person)
     labels = {tag: platform.state(tag).labels for tag in tags}
     before = story.lake.tables.read_all(Annotations)
     votes = before.loc[before["annotator"] == was, "annotation_id"]
@@ -400,7 +400,7 @@ def test_a_bucket_keeps_no_version_of_what_was_erased(tmp_path, s3_bucket):
         image = str(labels["image_id"].iloc[0])
         whole = story.lake.store.get(f"raw/{image[:2]}/{image}")
         stored = hashlib.sha256(
-            story.lake.image_file(image, str(labels["extension"].iloc[0]))
+            story.lake.image(image, str(labels["extension"].iloc[0]))
         ).hexdigest()
         # A file that was deleted but not erased is behind a delete marker.
         s3.put_object(Bucket=s3_bucket, Key="in/again.jpg", Body=whole)

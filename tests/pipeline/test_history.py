@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 import yaml
@@ -19,6 +20,7 @@ from annotation_platform.labeling.rounds import close_round, fetch_annotations
 from annotation_platform.schema.shapes import Label
 from annotation_platform.schema.tables import LabelTasks
 from annotation_platform.settings import settings_environment
+from annotation_platform.storage.pseudonyms import pseudonym_of
 from tests.pipeline.conftest import open_platform
 
 ONE, TWO = "round-0001", "round-0002"
@@ -36,7 +38,7 @@ def annotate(platform, round_id, regions_of):
     """Let all annotators annotate their open assignments; None gives no annotation."""
     submitted = []
     for name in platform.labeling.annotators():
-        for place in platform.labeling.open_places(name):
+        for place in platform.labeling.open_assignments(name):
             result = regions_of(place.image_id) if place.round_id == round_id else None
             if result is not None:
                 annotation = platform.labeling.submit(place.backend_task, name, result, 5.0)
@@ -101,7 +103,7 @@ def go_through(platform):
     late = iter([True, False])
     annotate(platform, ONE, lambda image: box(names[0]) if image == left and next(late) else None)
     assert platform.run("merge_round", ONE).success
-    for each in platform.labeling.open_places(EXPERT):
+    for each in platform.labeling.open_assignments(EXPERT):
         decided = rejection("too dark\nto tell") if each.image_id == rejected else acceptance(each)
         platform.labeling.submit(each.backend_task, EXPERT, decided, 9.0)
         # Decisions of other annotators are not counted.
@@ -119,7 +121,7 @@ def go_through(platform):
     annotate(platform, TWO, lambda _: box("vessel"))
     merged = platform.run("merge_round", TWO)
     assert merged.success
-    for each in platform.labeling.open_places(EXPERT):
+    for each in platform.labeling.open_assignments(EXPERT):
         platform.labeling.submit(each.backend_task, EXPERT, acceptance(each), 9.0)
     assert platform.release(TWO, merged).success
     return rejected, left, edited
@@ -127,7 +129,7 @@ def go_through(platform):
 
 def test_the_history_of_an_image_goes_from_landing_to_every_version(two_rounds, json_of):
     platform, rejected, left, edited = two_rounds
-    pseudonym = AnnotationsLedger(platform.lake.store).pseudonym
+    pseudonym = partial(pseudonym_of, platform.lake.store)
 
     history = json_of("image", "history", rejected[:16])
     assert history["image_id"] == rejected

@@ -17,6 +17,7 @@ from annotation_platform.provenance.diff import diff_versions
 from annotation_platform.provenance.impact import Subject, find_impact, find_subject
 from annotation_platform.schema.tables import Annotations, DatasetVersions, RoundTasks
 from annotation_platform.settings import settings_environment
+from annotation_platform.storage.pseudonyms import pseudonym_of
 from annotation_platform.versioning.registry import list_versions
 from tests.commands import run_command
 from tests.pipeline.conftest import open_platform
@@ -33,7 +34,7 @@ class Story:
     def play(self, round_id, batch):
         self.platform.land(batch)
         self.platform.start_round(round_id)
-        self.platform.annotation(round_id)
+        self.platform.annotate(round_id)
         self.platform.change_policy(release={"gate": "manual"}, review={"gate": "auto"})
         assert self.platform.run("merge_round", round_id).success
         return self.release(round_id)
@@ -90,7 +91,7 @@ def done(story, before, after):
 def test_the_impact_of_an_annotator_is_what_disregarding_them_changes(played):
     annotations = played.annotations()
     # By name, because pseudonyms are drawn at random.
-    annotator = AnnotationsLedger(played.lake.store).pseudonym(played.platform.people[1].name)
+    annotator = pseudonym_of(played.lake.store, played.platform.people[1].name)
     planted = annotations[annotations["annotator"] == annotator]
     found = played.impact("annotator", annotator)
     assert [each.tag for each in found.versions] == played.tags

@@ -108,7 +108,7 @@ def test_what_people_label_later_adds_to_it(home):
     asked = set(tables.read(SelectedImages, "round-0002")["image_id"])
     images = accepted_images(home.lake.tables)
     assert asked == set(images.loc[images["round_id"] == "round-0002", "image_id"])
-    home.annotation("round-0002")
+    home.annotate("round-0002")
     home.release("round-0002", home.merge("round-0002"))
     labels = tables.read(TrainingSet, "round-0002").drop_duplicates("image_id")
     origin = labels.set_index("image_id")["origin"]
@@ -144,7 +144,7 @@ def test_people_are_asked_only_about_images_without_usable_labels(home):
 
     # Until people are done no version comes of this round alone; then it has all labels at once.
     assert requested(home.tick(labeling_complete_sensor)) == []
-    home.annotation("round-0001")
+    home.annotate("round-0001")
     assert requested(home.tick(labeling_complete_sensor)) == [("merge_round", "round-0001")]
     home.release("round-0001", home.merge("round-0001"))
     labels = tables.read(TrainingSet, "round-0001")
@@ -155,14 +155,14 @@ def test_people_are_asked_only_about_images_without_usable_labels(home):
 def test_people_can_be_asked_all_the_same(home):
     policy = home.settings.policy_path
     text = policy.read_text()
-    assert "ask_about_imported: false" in text
-    policy.write_text(text.replace("ask_about_imported: false", "ask_about_imported: true"))
+    assert "annotate_imported: false" in text
+    policy.write_text(text.replace("annotate_imported: false", "annotate_imported: true"))
     land_with_labels(home, 1)
     home.start_round("round-0001")
     tables = home.lake.tables
     accepted = set(accepted_images(home.lake.tables)["image_id"])
     assert set(tables.read(SelectedImages, "round-0001")["image_id"]) == accepted
-    home.annotation("round-0001")
+    home.annotate("round-0001")
     home.release("round-0001", home.merge("round-0001"))
     assert set(tables.read(TrainingSet, "round-0001")["origin"]) == {"people"}
 

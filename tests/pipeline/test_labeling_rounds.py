@@ -25,6 +25,7 @@ from annotation_platform.schema.tables import (
     RoundTasks,
     TrainingSet,
 )
+from annotation_platform.storage.pseudonyms import pseudonym_of
 from annotation_platform.versioning.registry import list_versions
 from sensors.labeling import labeling_complete_sensor
 from sensors.releases import review_complete_sensor
@@ -85,7 +86,7 @@ def disputed(platform):
             return write_regions([UNSURE])
         return box(names[0], 40)
 
-    platform.say(ONE, what)
+    platform.submit(ONE, what)
     assert platform.run("merge_round", ONE).success
     return platform, images
 
@@ -108,12 +109,9 @@ def test_what_no_rule_settles_waits_for_a_reviewer_and_carries_their_decision(di
 
     # Somebody who answered an image tries to review it.
     author = read(platform, Annotations).query("image_id == @images[0]")
-    people = {
-        AnnotationsLedger(platform.lake.store).pseudonym(p): p
-        for p in platform.labeling.annotators()
-    }
+    people = {pseudonym_of(platform.lake.store, p): p for p in platform.labeling.annotators()}
     fixed = write_regions([Label.box(classes(platform)[1], 50, 30, 90, 70)])
-    places = {p.image_id: p for p in platform.labeling.open_places(EXPERT)}
+    places = {p.image_id: p for p in platform.labeling.open_assignments(EXPERT)}
     assert set(places) == set(tasks["image_id"])
     first = places[images[0]]
     platform.labeling.submit(
@@ -139,7 +137,7 @@ def test_what_no_rule_settles_waits_for_a_reviewer_and_carries_their_decision(di
     assert mine["class_name"].tolist() == [classes(platform)[1]]
     assert mine["x1"].tolist() == [50.0]
     assert mine["comment"].tolist() == ["the hull"]
-    assert mine["decided_by"].tolist() == [AnnotationsLedger(platform.lake.store).pseudonym(EXPERT)]
+    assert mine["decided_by"].tolist() == [pseudonym_of(platform.lake.store, EXPERT)]
     assert set(reviewed.loc[[images[1]], "decision"]) == {"rejected"}
     published = read(platform, TrainingSet)
     assert images[1] not in set(published["image_id"])
@@ -184,7 +182,7 @@ def test_a_closed_round_releases_what_is_annotated_and_asks_the_rest_later(platf
     tasks = start(platform, 1, ONE, labeling={"annotations_per_task": 2})
     images = sorted(tasks["image_id"].unique())
     names = classes(platform)
-    platform.say(ONE, lambda image, _: box(names[0], 40) if image in images[:5] else None)
+    platform.submit(ONE, lambda image, _: box(names[0], 40) if image in images[:5] else None)
     assert "of 16" in reason(platform.tick(labeling_complete_sensor))
     with pytest.raises(LabelingError, match="a reason is missing"):
         close_round(ONE, " ", "ada", platform.labeling, platform.lake, now=_now())
@@ -197,7 +195,7 @@ def test_a_closed_round_releases_what_is_annotated_and_asks_the_rest_later(platf
         "left": 3,
     }
     # Late answers are kept and named, and count for nothing.
-    platform.say(ONE, lambda *_: box(names[0], 40))
+    platform.submit(ONE, lambda *_: box(names[0], 40))
     assert platform.run("merge_round", ONE).success
     annotations = read(platform, Annotations)
     assert annotations["state"].value_counts().to_dict() == {"counted": 10, "late": 6}
@@ -220,7 +218,7 @@ def test_a_closed_round_releases_what_is_annotated_and_asks_the_rest_later(platf
 
 def test_a_cancelled_round_counts_nothing_and_keeps_every_annotation(platform):
     start(platform, 1, ONE, labeling={"annotations_per_task": 1})
-    platform.say(ONE, lambda *_: box(classes(platform)[0], 40))
+    platform.submit(ONE, lambda *_: box(classes(platform)[0], 40))
     assert platform.run("merge_round", ONE).success
     entries = AnnotationsLedger(platform.lake.store).entries(ONE)
     RoundRecord(platform.lake.store, ONE).write(
@@ -237,7 +235,7 @@ def test_a_cancelled_round_counts_nothing_and_keeps_every_annotation(platform):
 
 def test_what_was_said_in_a_cancelled_round_is_in_no_further_version(platform):
     start(platform, 1, ONE, labeling={"annotations_per_task": 1})
-    platform.say(ONE, lambda *_: box(classes(platform)[0], 40))
+    platform.submit(ONE, lambda *_: box(classes(platform)[0], 40))
     assert platform.release(ONE, platform.run("merge_round", ONE)).success
     first = set(read(platform, TrainingSet)["image_id"])
     RoundRecord(platform.lake.store, ONE).write(
@@ -245,7 +243,7 @@ def test_what_was_said_in_a_cancelled_round_is_in_no_further_version(platform):
     )
     # Another round is released before the cancelled one is merged again.
     asked = start(platform, 2, TWO)
-    platform.say(TWO, lambda image, _: None if image in first else box(classes(platform)[1], 40))
+    platform.submit(TWO, lambda image, _: None if image in first else box(classes(platform)[1], 40))
     close_round(TWO, "enough", "a test", platform.labeling, platform.lake, now=_now())
     assert platform.run("merge_round", TWO).success
     released = platform.run("release_round", TWO)
@@ -261,9 +259,13 @@ def test_a_deadline_closes_a_round_that_has_enough_annotations(platform):
         labeling={"annotations_per_task": 1, "deadline_hours": 1e-9, "minimum_share": 0.5},
     )  # fmt: skip
     images = sorted(tasks["image_id"])
-    platform.say(ONE, lambda image, _: box(classes(platform)[0], 9) if image < images[3] else None)
+    platform.submit(
+        ONE, lambda image, _: box(classes(platform)[0], 9) if image < images[3] else None
+    )
     assert "3 of 8 assignments" in reason(platform.tick(labeling_complete_sensor))
-    platform.say(ONE, lambda image, _: box(classes(platform)[0], 9) if image < images[5] else None)
+    platform.submit(
+        ONE, lambda image, _: box(classes(platform)[0], 9) if image < images[5] else None
+    )
     assert requested(platform.tick(labeling_complete_sensor)) == [("merge_round", ONE)]
     assert platform.run("merge_round", ONE).success
     (closed,) = RoundRecord(platform.lake.store, ONE).read()
@@ -272,7 +274,7 @@ def test_a_deadline_closes_a_round_that_has_enough_annotations(platform):
 
 
 def test_annotations_are_asked_for_until_they_lead(platform):
-    tasks = start(platform, 1, ONE, labeling={"stop_at_lead": 2, "most_annotations": 4})
+    tasks = start(platform, 1, ONE, labeling={"vote_margin": 2, "maximum_annotations": 4})
     assert (tasks.groupby("task_id").size() == 2).all()
     image = sorted(tasks["image_id"].unique())[0]
     names = classes(platform)
@@ -284,13 +286,13 @@ def test_annotations_are_asked_for_until_they_lead(platform):
             return box(names[1], 40)
         return box(names[0], 40)
 
-    platform.say(ONE, what)
+    platform.submit(ONE, what)
     assert requested(platform.tick(labeling_complete_sensor)) == [("ask_again", ONE)]
     assert platform.run("ask_again", ONE).success
     more = read(platform, LabelTasks).query("image_id == @image")
     assert more["place"].tolist() == [1, 2, 3, 4]
     assert more["assignee"].nunique() == 4
-    platform.say(ONE, what)
+    platform.submit(ONE, what)
     assert requested(platform.tick(labeling_complete_sensor)) == [("merge_round", ONE)]
     assert platform.run("merge_round", ONE).success
     assert len(read(platform, Annotations)) == 2 * 7 + 4
@@ -299,11 +301,11 @@ def test_annotations_are_asked_for_until_they_lead(platform):
 def test_known_annotations_hide_among_the_others_and_measure_people(platform):
     start(platform, 1, ONE, labeling={"annotations_per_task": 2}, review={"gate": "manual",
           "sample_share": 1.0})  # fmt: skip
-    platform.annotation(ONE)
+    platform.annotate(ONE)
     assert platform.run("merge_round", ONE).success
     assert platform.decide(ONE) == 8
     assert platform.run("release_round", ONE).success
-    tasks = start(platform, 2, TWO, labeling={"gold_share": 0.5, "blind_share": 0.5})
+    tasks = start(platform, 2, TWO, labeling={"gold_share": 0.5, "without_predictions_share": 0.5})
     gold = tasks[tasks["purpose"] == "gold"]
     assert gold["image_id"].nunique() == 4
     assert set(gold["image_id"]) <= set(read(platform, TrainingSet)["image_id"])
@@ -312,7 +314,7 @@ def test_known_annotations_hide_among_the_others_and_measure_people(platform):
     assert not any(EXPERT in str(value) for value in tasks.to_numpy().ravel()), (
         "addresses stay in the ledger"
     )
-    platform.annotation(TWO)
+    platform.annotate(TWO)
     assert platform.run("merge_round", TWO).success
     quality = read(platform, AnnotatorQuality, TWO)
     assert quality["gold_annotations"].sum() == 8
@@ -325,11 +327,11 @@ def test_only_people_with_the_expertise_count(platform):
     names = sorted(platform.labeling.annotators())
     Skills(platform.lake.store).set(names[0], "harbours", granted=True, now=_now())
     tasks = start(platform, 1, ONE, labeling={"annotations_per_task": 1, "expertise": "harbours"})
-    assert set(tasks["assignee"]) == {AnnotationsLedger(platform.lake.store).pseudonym(names[0])}
-    places = platform.labeling.open_places(names[0])
+    assert set(tasks["assignee"]) == {pseudonym_of(platform.lake.store, names[0])}
+    places = platform.labeling.open_assignments(names[0])
     platform.labeling.submit(places[0].backend_task, names[1], box(classes(platform)[0], 9), 1.0)
     platform.tick(labeling_complete_sensor)
-    platform.say(ONE, lambda *_: box(classes(platform)[0], 40))
+    platform.submit(ONE, lambda *_: box(classes(platform)[0], 40))
     platform.labeling.submit(places[0].backend_task, names[0], box(classes(platform)[0], 9), 1.0)
     assert platform.run("merge_round", ONE).success
     annotations = read(platform, Annotations)
@@ -341,7 +343,7 @@ def test_classes_that_are_renamed_and_split_carry_over_by_their_mapping(platform
     start(platform, 1, ONE, labeling={"annotations_per_task": 1})
     names = classes(platform)
     images = sorted(read(platform, LabelTasks)["image_id"])
-    platform.say(ONE, lambda image, _: box(names[0] if image < images[4] else names[1], 40))
+    platform.submit(ONE, lambda image, _: box(names[0] if image < images[4] else names[1], 40))
     assert platform.release(ONE, platform.run("merge_round", ONE)).success
     before = platform.policy.ontology.model_dump(mode="json")
     kept = [dict(each) for each in before["classes"]]
@@ -354,7 +356,7 @@ def test_classes_that_are_renamed_and_split_carry_over_by_their_mapping(platform
     assert not set(images[:4]) & set(tasks["image_id"])
     assert tasks["guideline"].nunique() == 1
     assert set(tasks["guideline"]) != set(read(platform, LabelTasks)["guideline"])
-    platform.say(TWO, lambda *_: box("left half", 40))
+    platform.submit(TWO, lambda *_: box("left half", 40))
     assert platform.release(TWO, platform.run("merge_round", TWO)).success
     published = read(platform, TrainingSet, TWO).set_index("image_id")
     assert set(published.loc[images[:4], "class_name"]) == {"vessel"}
@@ -370,7 +372,7 @@ def test_reviews_and_labels_of_a_round_never_mix(disputed):
 def test_a_task_that_was_deleted_is_made_again_only_if_policy_says_so(platform):
     start(platform, 1, ONE, labeling={"annotations_per_task": 1})
     names = sorted(platform.labeling.annotators())
-    first, second, *_ = platform.labeling.open_places(names[0])
+    first, second, *_ = platform.labeling.open_assignments(names[0])
     platform.labeling.submit(first.backend_task, names[0], box(classes(platform)[0], 9), 1.0)
     # Seen by the platform, and then deleted in the back end, one answered and one not.
     platform.run("merge_round", ONE, raise_on_error=False)
@@ -381,12 +383,12 @@ def test_a_task_that_was_deleted_is_made_again_only_if_policy_says_so(platform):
     again = platform.tick(labeling_complete_sensor, waiting.cursor)
     assert reason(again) == reason(waiting)
 
-    platform.change_policy(labeling={"resend_lost": True})
+    platform.change_policy(labeling={"republish_deleted": True})
     assert requested(platform.tick(labeling_complete_sensor, again.cursor)) == [("ask_again", ONE)]
     assert platform.run("ask_again", ONE).success
     assert (first.task_id, first.assignment) not in platform.labeling.held_assignments(ONE)
     assert (second.task_id, second.assignment) in platform.labeling.held_assignments(ONE)
-    platform.say(ONE, lambda *_: box(classes(platform)[0], 40))
+    platform.submit(ONE, lambda *_: box(classes(platform)[0], 40))
     assert requested(platform.tick(labeling_complete_sensor)) == [("merge_round", ONE)]
     assert platform.run("merge_round", ONE).success
     assert read(platform, HumanLabels)["image_id"].nunique() == 8
@@ -394,7 +396,7 @@ def test_a_task_that_was_deleted_is_made_again_only_if_policy_says_so(platform):
 
 def test_a_round_annotated_before_its_project_was_deleted_is_merged(platform):
     start(platform, 1, ONE, labeling={"annotations_per_task": 1})
-    platform.say(ONE, lambda *_: box(classes(platform)[0], 40))
+    platform.submit(ONE, lambda *_: box(classes(platform)[0], 40))
     seen_annotations(ONE, platform.labeling, platform.lake, names=False, now=_now())
     for said in platform.labeling.collect(ONE):
         platform.labeling.delete_task(said.backend_task)
@@ -407,9 +409,9 @@ def test_people_do_live_work_once_they_were_right_where_the_annotation_is_known(
     start(platform, 1, ONE, labeling={"annotations_per_task": 1}, review={"gate": "manual",
           "sample_share": 1.0})  # fmt: skip
     names = sorted(set(platform.labeling.annotators()) - {EXPERT})
-    platform.say(ONE, lambda *_: box(classes(platform)[0], 40))
+    platform.submit(ONE, lambda *_: box(classes(platform)[0], 40))
     assert platform.run("merge_round", ONE).success
-    for place in platform.labeling.open_places(EXPERT):
+    for place in platform.labeling.open_assignments(EXPERT):
         decided = [*decision(ACCEPT), *place.pre_annotations.content]
         platform.labeling.submit(place.backend_task, EXPERT, decided, 1.0)
     assert platform.run("release_round", ONE).success
@@ -430,7 +432,7 @@ def test_people_do_live_work_once_they_were_right_where_the_annotation_is_known(
     assert set(tasks.loc[tasks["purpose"] == "gold", "expertise"]) == {""}
     # Who is not qualified answers a live place all the same; the bad one is wrong about gold.
     gold = set(tasks.loc[tasks["purpose"] == "gold", "image_id"])
-    tried = next(p for p in platform.labeling.open_places(names[0]) if p.image_id not in gold)
+    tried = next(p for p in platform.labeling.open_assignments(names[0]) if p.image_id not in gold)
     platform.labeling.submit(tried.backend_task, names[2], box(classes(platform)[0], 40), 1.0)
     for name in names:
         for image in sorted(gold):
@@ -450,7 +452,7 @@ def _annotation_first(platform, round_id, image, name, result):
     """Let somebody answer the first copy of an image that nobody answered, whosever it is."""
     said = {each.backend_task for each in platform.labeling.collect(round_id)}
     for owner in platform.labeling.annotators():
-        for place in platform.labeling.open_places(owner):
+        for place in platform.labeling.open_assignments(owner):
             mine = place.round_id == round_id and place.image_id == image
             if mine and place.backend_task not in said:
                 platform.labeling.submit(place.backend_task, name, result, 20.0)
@@ -460,14 +462,11 @@ def _annotation_first(platform, round_id, image, name, result):
 def test_only_a_reviewer_decides_and_what_they_reject_goes_back_with_their_words(platform):
     start(platform, 1, ONE, labeling={"annotations_per_task": 1}, review={"gate": "manual",
           "sample_share": 1.0})  # fmt: skip
-    platform.say(ONE, lambda *_: box(classes(platform)[0], 40))
+    platform.submit(ONE, lambda *_: box(classes(platform)[0], 40))
     assert platform.run("merge_round", ONE).success
-    places = platform.labeling.open_places(EXPERT)
+    places = platform.labeling.open_assignments(EXPERT)
     authors = read(platform, Annotations).set_index("image_id")["annotator"]
-    names = {
-        AnnotationsLedger(platform.lake.store).pseudonym(n): n
-        for n in platform.labeling.annotators()
-    }
+    names = {pseudonym_of(platform.lake.store, n): n for n in platform.labeling.annotators()}
     for place in places:
         other = next(n for p, n in names.items() if p != authors[place.image_id] and n != EXPERT)
         platform.labeling.submit(place.backend_task, other, decision(ACCEPT), 1.0)
@@ -487,7 +486,7 @@ def test_only_a_reviewer_decides_and_what_they_reject_goes_back_with_their_words
     notes = {
         place.image_id: place.note
         for name in platform.labeling.annotators()
-        for place in platform.labeling.open_places(name)
+        for place in platform.labeling.open_assignments(name)
         if place.round_id == TWO
     }
     told = "A reviewer rejected the last labels of this image: draw the whole hull"

@@ -68,17 +68,17 @@ class World:
             self.truth[hashlib.sha256(data).hexdigest()] = label
             self.platform.lake.landing.put(f"batch-{batch}/{number:02d}.png", data)
 
-    def annotation(self, round_id, *, nothing_in=()):
+    def annotate(self, round_id, *, nothing_in=()):
         def what(image_id, _):
             seen = [] if image_id in nothing_in else [self.truth[image_id]]
             return write_regions(seen)
 
-        self.platform.say(round_id, what, seconds=6.0)
+        self.platform.submit(round_id, what, seconds=6.0)
 
     def play(self, round_id, *, images=24, nothing_in=()):
         self.land(round_id[-1], images)
         assert self.platform.start_round(round_id).success
-        self.annotation(round_id, nothing_in=nothing_in)
+        self.annotate(round_id, nothing_in=nothing_in)
         merged = self.platform.run("merge_round", round_id)
         assert merged.success
         return self.release(round_id, merged)
@@ -124,13 +124,13 @@ def world(tmp_path, store):
             rounds={"minimum_images": 1},
             labeling={"annotations_per_task": 1},
             review={"gate": "auto"},
-            selection={"budget": 16, "audit_share": 0.85},
+            selection={"budget": 16, "calibration_share": 0.85},
             auto_accept={
                 "enabled": True,
                 "alpha": 0.25,
                 "class_alpha": 0.0,
                 "delta": 0.2,
-                "reaudit_share": 0.5,
+                "recheck_share": 0.5,
             },
         )
         yield made
@@ -309,7 +309,7 @@ def test_without_a_frame_or_with_other_proposals_nothing_is_accepted(world):
     world.land(1, 24)
     assert world.platform.start_round(ONE).success
     world.platform.change_policy(auto_accept={"enabled": True})
-    world.annotation(ONE)
+    world.annotate(ONE)
     world.platform.run("merge_round", ONE)
     world.release(ONE)
     assert accepted_in(world, ONE) == set()
@@ -319,7 +319,7 @@ def test_without_a_frame_or_with_other_proposals_nothing_is_accepted(world):
     assert world.platform.start_round(TWO).success
     changed = tables.read(ModelPredictions, TWO)
     tables.write(ModelPredictions, TWO, changed.assign(score=0.98))
-    world.annotation(TWO)
+    world.annotate(TWO)
     world.platform.run("merge_round", TWO)
     world.release(TWO)
     assert accepted_in(world, TWO) == set()
@@ -336,10 +336,10 @@ def test_a_version_waits_until_an_audit_shows_that_its_labels_are_good_enough(wo
     )
     world.land(1, 20)
     world.platform.start_round(ONE)
-    world.annotation(ONE)
+    world.annotate(ONE)
     world.platform.run("merge_round", ONE)
     assert set(tables.read(ReviewTasks, ONE)["kinds"]) == {"sample"}
-    places = world.platform.labeling.open_places(EXPERT)
+    places = world.platform.labeling.open_assignments(EXPERT)
     assert len(places) == 12
     for place in places:
         accepted = [*write_decision("accept"), *place.pre_annotations.content]

@@ -8,14 +8,14 @@ from annotation_platform.schema.tables import DatasetVersions
 from tests.pipeline.conftest import open_platform
 
 # What names the run or the hour, and not the data, is left out.
-SAME = ("raw/", "images/", "landed/", "manifests/", "likenesses/", "tables/raw_images/",
+SAME = ("raw/", "images/", "landed/", "manifests/", "signatures/", "tables/raw_images/",
         "tables/cleaned_images/", "tables/image_embeddings/", "tables/selected_images/",
         "tables/training_set/", "tables/splits/")  # fmt: skip
 
 
 def whole_round(platform):
     platform.start_round()
-    platform.annotation("round-0001")
+    platform.annotate("round-0001")
     platform.release("round-0001", platform.merge("round-0001"))
     keys = [key for part in SAME for key in platform.lake.store.list(part.rstrip("/"))]
     version = platform.lake.tables.read(DatasetVersions, "round-0001").iloc[0]

@@ -44,7 +44,7 @@ def people_agreed_until(tables, round_id):
 def play(platform, batch, round_id):
     platform.land(batch)
     started = platform.start_round(round_id)
-    platform.annotation(round_id)
+    platform.annotate(round_id)
     merged = platform.merge(round_id)
     assert platform.release(round_id, merged).success
     trained = platform.run("train_model", round_id)
@@ -57,7 +57,7 @@ def test_an_audit_is_drawn_annotated_blind_and_too_small_to_certify_anything(pla
     set_policy(
         platform,
         auto_accept={"enabled": True},
-        selection={"budget": 6, "audit_share": 0.5},
+        selection={"budget": 6, "calibration_share": 0.5},
         splits={"train": 0.4, "val": 0.3, "test": 0.3},
     )
     tables = platform.lake.tables

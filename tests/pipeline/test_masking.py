@@ -5,8 +5,8 @@ import yaml
 
 from annotation_platform.errors import NotReadyError, SettingsError
 from annotation_platform.labeling.reviews import review_round
+from annotation_platform.schema.keys import is_shown
 from annotation_platform.schema.tables import ModelPredictions
-from annotation_platform.storage.keys import is_shown
 
 ONE, TWO = "round-0001", "round-0002"
 
@@ -25,7 +25,7 @@ def metadata(result, asset):
 
 def asked(platform):
     everybody = platform.labeling.annotators()
-    return [place for name in everybody for place in platform.labeling.open_places(name)]
+    return [place for name in everybody for place in platform.labeling.open_assignments(name)]
 
 
 def check_masked(platform, places, hidden):
@@ -55,7 +55,7 @@ def test_before_a_model_has_looked_nobody_is_asked_and_the_way_on_is_said(platfo
 def test_a_round_with_masks_shows_copies_and_proposes_nothing_that_is_masked(platform):
     platform.land(1)
     platform.start_round(ONE)
-    platform.annotation(ONE)
+    platform.annotate(ONE)
     assert platform.release(ONE, platform.merge(ONE)).success
     assert platform.run("train_model", ONE).success
     name = platform.policy.ontology.names[0]
@@ -77,7 +77,7 @@ def test_a_round_with_masks_shows_copies_and_proposes_nothing_that_is_masked(pla
         classes = {region["label"]["class_name"] for region in place.pre_annotations.content}
         assert name not in classes
     assert any(place.pre_annotations.content for place in places)
-    platform.annotation(TWO)
+    platform.annotate(TWO)
     # A reviewer is shown the same copies: here every image of the round is reviewed.
     change(platform, "review", gate="manual", sample_share=1.0)
     assert platform.run("merge_round", TWO).success

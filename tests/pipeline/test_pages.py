@@ -30,7 +30,7 @@ def worked(tmp_path_factory):
         platform.land(1)
         (platform.settings.landing_path / HOSTILE).write_bytes(b"no image")
         platform.start_round("round-0001")
-        platform.annotation("round-0001")
+        platform.annotate("round-0001")
         assert platform.release("round-0001", platform.merge("round-0001")).success
         assert platform.run("train_model", "round-0001").success
         platform.land(2)

@@ -13,10 +13,10 @@ from annotation_platform.cli import app
 from annotation_platform.definitions import defs
 from annotation_platform.errors import AnnotationPlatformError
 from annotation_platform.ingestion.lake import lake_of
-from annotation_platform.labeling.ledger import pseudonym_key
 from annotation_platform.schema.tables import DatasetVersions, table_named
 from annotation_platform.servers.jobs import run_job
 from annotation_platform.settings import Settings, settings_environment
+from annotation_platform.storage.pseudonyms import pseudonym_key
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -90,7 +90,7 @@ def test_commands_and_calls_do_what_runs_of_the_ui_do(platform, twin):
     assert command("round", "start") == {"round": ONE, "job": "start_round"}
     require_same(copy, platform, STARTED)
 
-    platform.annotation(ONE)
+    platform.annotate(ONE)
     copy = twin("merged")
     assert platform.run("merge_round", ONE).success
     run_job("merge_round", copy.settings, round_id=ONE)

@@ -81,7 +81,7 @@ class Story:
     def play(self, round_id, batch):
         self.platform.land(batch)
         self.platform.start_round(round_id)
-        self.platform.annotation(round_id)
+        self.platform.annotate(round_id)
         return self.merge(round_id)
 
 
@@ -98,7 +98,7 @@ def tags(story):
     platform, lake = story.platform, story.lake
     platform.land(1)
     platform.start_round(ONE)
-    platform.annotation(ONE)
+    platform.annotate(ONE)
     platform.change_policy(review={"sample_share": 0.3})
     done = {"first": story.merge(ONE), "round": story.play(TWO, 2)}
 

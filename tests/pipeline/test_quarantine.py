@@ -8,8 +8,8 @@ from PIL import Image
 
 from annotation_platform.demo.scenes import draw_batch
 from annotation_platform.policy import read_policy
+from annotation_platform.schema.keys import raw_key
 from annotation_platform.schema.tables import CleanedImages, LabelTasks
-from annotation_platform.storage.keys import raw_key
 from sensors.landing import new_images_sensor
 from tests.commands import run_command
 from tests.invariants import check_account, check_idempotent

@@ -101,7 +101,7 @@ def counted(tmp_path_factory, store):
     with open_platform(tmp_path_factory.mktemp("reads") / "home", store=store) as platform:
         platform.land(1)
         platform.start_round(ONE)
-        platform.annotation(ONE)
+        platform.annotate(ONE)
         assert platform.release(ONE, platform.merge(ONE)).success
         assert platform.run("train_model", ONE).success
         # What is counted is not copied.
@@ -111,7 +111,7 @@ def counted(tmp_path_factory, store):
             platform.land(2)
             for job in JOBS:
                 if job == "merge_round":
-                    platform.annotation(TWO)
+                    platform.annotate(TWO)
                 if job == "start_round":
                     from sensors.landing import new_images_sensor
 

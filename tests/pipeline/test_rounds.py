@@ -35,7 +35,7 @@ def metadata(result, asset):
 def test_two_rounds_from_landing_to_a_model_that_proposes(platform):
     for batch, round_id in enumerate(["round-0001", "round-0002"], start=1):
         start(platform, batch, round_id)
-        assert platform.annotation(round_id) == 24
+        assert platform.annotate(round_id) == 24
         assert platform.release(round_id, platform.merge(round_id)).success
         assert platform.run("train_model", round_id).success
     tables = platform.lake.tables
@@ -64,7 +64,7 @@ def test_two_rounds_from_landing_to_a_model_that_proposes(platform):
 
 def test_running_a_job_again_changes_nothing(platform):
     start(platform, 1, "round-0001")
-    platform.annotation("round-0001")
+    platform.annotate("round-0001")
     jobs = ["start_round", "merge_round", "release_round"]
     names = ["cleaned_images", "label_tasks", "human_labels", "consensus_labels", "training_set"]
     digests = []
@@ -122,7 +122,7 @@ def test_asked_too_early_an_asset_says_what_it_waits_for(platform):
 
 def test_a_broken_gate_stops_the_release_and_publishes_nothing(platform):
     start(platform, 1, "round-0001")
-    platform.annotation("round-0001")
+    platform.annotate("round-0001")
     platform.release("round-0001", platform.merge("round-0001"))
     # The splits are tampered with: a test image would become a training image.
     splits = platform.lake.tables.read(Splits, "round-0001")
@@ -133,7 +133,7 @@ def test_a_broken_gate_stops_the_release_and_publishes_nothing(platform):
         splits.assign(split=splits["split"].mask(tested, "train")),
     )
     start(platform, 2, "round-0002")
-    platform.annotation("round-0002")
+    platform.annotate("round-0002")
     released = platform.run("merge_round", "round-0002", raise_on_error=False)
     assert not released.success
     checks = {event.check_name: event.passed for event in released.get_asset_check_evaluations()}
@@ -143,7 +143,7 @@ def test_a_broken_gate_stops_the_release_and_publishes_nothing(platform):
 
 def test_every_page_shows_a_count_and_something_to_look_at(platform):
     results = [start(platform, 1, "round-0001")]
-    platform.annotation("round-0001")
+    platform.annotate("round-0001")
     results += [platform.merge("round-0001"), platform.run("release_round", "round-0001")]
     for result in results:
         for event in result.get_asset_materialization_events():
@@ -158,7 +158,7 @@ def test_every_page_shows_a_count_and_something_to_look_at(platform):
 
 def test_classes_renamed_while_people_work_stop_the_merge_and_say_so(platform):
     start(platform, 1, "round-0001")
-    platform.annotation("round-0001")
+    platform.annotate("round-0001")
     policy = platform.settings.policy_path
     before = policy.read_text()
     policy.write_text(before.replace("name: boat", "name: ship"))

@@ -170,7 +170,7 @@ def test_a_round_is_merged_when_its_last_annotation_is_in_and_again_when_one_is_
     platform.run("start_round", "round-0001")
     waiting = platform.tick(labeling_complete_sensor)
     assert waiting.skip_reason.skip_message.startswith("round-0001: 0 of 24 annotations.")
-    platform.annotation("round-0001")
+    platform.annotate("round-0001")
     ready = platform.tick(labeling_complete_sensor)
     assert [request.partition_key for request in ready.run_requests] == ["round-0001"]
     assert keys(platform.tick(labeling_complete_sensor)) == keys(ready)
@@ -193,7 +193,7 @@ def test_between_two_looks_only_a_hint_makes_one(platform):
     platform.tick(new_images_sensor)
     platform.run("start_round", "round-0001")
     first = platform.tick(labeling_complete_sensor)
-    platform.annotation("round-0001")
+    platform.annotate("round-0001")
     between = platform.tick(labeling_complete_sensor, first.cursor)
     assert "no change signal since then" in between.skip_message
     ChangeSignals(platform.settings.change_signals_path).give()
@@ -205,7 +205,7 @@ def test_labels_that_fail_a_gate_are_not_released(platform):
     platform.land(1)
     platform.tick(new_images_sensor)
     platform.run("start_round", "round-0001")
-    platform.annotation("round-0001")
+    platform.annotate("round-0001")
     platform.merge("round-0001")
     assert versions(platform) == ["1.0.0"]
     tables = platform.lake.tables
@@ -229,7 +229,7 @@ def annotated(platform, **policy):
     platform.change_policy(**policy)
     platform.land(1)
     as_asked(platform, new_images_sensor)
-    platform.annotation("round-0001")
+    platform.annotate("round-0001")
 
 
 def versions(platform):
@@ -390,7 +390,7 @@ def test_an_overtaken_version_is_reported_without_a_model(platform):
         platform.land(batch)
         platform.tick(new_images_sensor)
         platform.run("start_round", round_id)
-        platform.annotation(round_id)
+        platform.annotate(round_id)
         platform.release(round_id, platform.merge(round_id))
     asked = {r.partition_key: r.job_name for r in platform.tick(new_version_sensor).run_requests}
     assert asked == {"round-0001": "report_round", "round-0002": "train_model"}
@@ -411,7 +411,7 @@ def test_with_manual_gates_people_launch_and_sensors_say_what_is_due(platform):
     )
     platform.run("start_round", "round-0001")
     assert "start_round" not in skip_reason(platform, new_images_sensor)
-    platform.annotation("round-0001")
+    platform.annotate("round-0001")
     # The annotations are merged: no decision is open.
     assert len(keys(platform.tick(labeling_complete_sensor))) == 1
     platform.merge("round-0001")

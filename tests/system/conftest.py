@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from filelock import FileLock
 
-from annotation_platform.servers.label_studio import LabelStudioServer, make_template
+from tests.system.prepared_label_studio import PreparedLabelStudio, make_template
 
 
 @pytest.fixture(scope="session")
@@ -61,7 +61,7 @@ def lake(tmp_path_factory):
 def label_studio(label_studio_template, lake, tmp_path_factory):
     """A running Label Studio of the module's own; it is stopped when the module is done."""
     place = tmp_path_factory.mktemp("label-studio")
-    with LabelStudioServer(
+    with PreparedLabelStudio(
         place / "data",
         document_root=lake,
         secrets_path=place / "secrets.json",

@@ -128,10 +128,12 @@ class SimulatedDesk:
 
     def todo(self) -> list[tuple[str, str]]:
         """Return what the person may answer, and the task of which each is a copy."""
-        places = self._labeling.open_places(self._name)
+        places = self._labeling.open_assignments(self._name)
         return [(place.backend_task, place.task_id) for place in places]
 
-    def say(self, task: str, drawn: list, *, skipped: bool = False, annotation: str | None = None):
+    def annotate(
+        self, task: str, drawn: list, *, skipped: bool = False, annotation: str | None = None
+    ):
         """Submit an answer, or edit one; return its id."""
         return self._labeling.submit(
             task, self._name, write_regions(drawn), 12.5, skipped=skipped, annotation=annotation
@@ -139,7 +141,7 @@ class SimulatedDesk:
 
     def lose(self, task: str, drawn: list) -> None:
         """Submit an answer and never see the reply."""
-        self.say(task, drawn)
+        self.annotate(task, drawn)
 
     def delete(self, annotation: str) -> None:
         """Delete an answer."""
@@ -169,7 +171,9 @@ class LabelStudioDesk:
             if all(annotation["was_cancelled"] for annotation in task["annotations"])
         ]
 
-    def say(self, task: str, drawn: list, *, skipped: bool = False, annotation: str | None = None):
+    def annotate(
+        self, task: str, drawn: list, *, skipped: bool = False, annotation: str | None = None
+    ):
         """Submit an answer, or edit one; return its id."""
         sent = {"result": write_result(drawn, 100, 100), "was_cancelled": skipped}
         if annotation is not None:
@@ -236,22 +240,22 @@ class _Person:
             _die()
         annotation = None
         if fault in {"skip", "killed after a skip"}:
-            annotation = self._desk.say(task, [], skipped=True)
+            annotation = self._desk.annotate(task, [], skipped=True)
             if fault == "killed after a skip":
                 _die()
             if self._draw.random() < 0.5:
                 annotation = None  # a new answer beside the skip, and not the skip taken back
         if fault == "reply lost":
             self._desk.lose(task, self._drawn())
-        annotation = self._desk.say(task, self._drawn(), annotation=annotation)
+        annotation = self._desk.annotate(task, self._drawn(), annotation=annotation)
         if fault == "killed after":
             _die()
         self._note("said", task, annotation)
         if fault == "double":
-            self._note("said", task, self._desk.say(task, self._drawn()))
+            self._note("said", task, self._desk.annotate(task, self._drawn()))
         if fault == "edit":
             edited = self._draw.choice(sorted(self._said))
-            self._desk.say(self._said[edited], self._drawn(), annotation=edited)
+            self._desk.annotate(self._said[edited], self._drawn(), annotation=edited)
         if fault == "delete" and (mine := self._deletable()):
             gone = self._draw.choice(mine)
             # Noted first: killed in between, nobody could tell it from a loss.
@@ -262,7 +266,7 @@ class _Person:
         """Return own answers at places that nobody else is asked for.
 
         At others two people may end up with one place: whoever deletes an answer that counts is
-        shown all free places of its task again, and what they say there is a repetition.
+        shown all free places of its task again, and what they annotate there is a repetition.
         """
         return sorted(said for said, task in self._said.items() if task not in self._crowd.shared)
 

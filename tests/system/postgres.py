@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from annotation_platform.servers.child import ChildProcess
-from annotation_platform.servers.label_studio import PostgresDatabase
+from tests.system.prepared_label_studio import PostgresDatabase
 
 INSTALL = "apt-get install postgresql"
 _PROGRAMS = ("initdb", "postgres", "pg_ctl")

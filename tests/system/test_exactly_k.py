@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
 import pandas as pd
 import pytest
@@ -21,10 +22,11 @@ from annotation_platform.labeling.ledger import AnnotationsLedger, as_revision
 from annotation_platform.labeling.tasks import TaskContent, task_replicas, tasks_table
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.tables import ModelPredictions
-from annotation_platform.servers.label_studio import LabelStudioServer
+from annotation_platform.storage.pseudonyms import pseudonym_of
 from tests.invariants import check_annotations
 from tests.system import postgres
 from tests.system.faulty_people import FAULTS, Crowd, start
+from tests.system.prepared_label_studio import PreparedLabelStudio
 
 ROUND = "round-0001"
 ONTOLOGY = Ontology.from_names(["cat"])
@@ -46,7 +48,7 @@ def publish(client, lake, places):
         client.publish(ROUND, ONTOLOGY, copies),
         backend_of=lambda _: client.name,
         guideline="e" * 64,
-        pseudonym=AnnotationsLedger(lake.store).pseudonym,
+        pseudonym=partial(pseudonym_of, lake.store),
     )
 
 
@@ -177,7 +179,7 @@ def label_studio(tmp_path):
         pytest.skip(f"{', '.join(missing)} not installed: {postgres.INSTALL}")
     with (
         postgres.running_postgres() as database,
-        LabelStudioServer(
+        PreparedLabelStudio(
             tmp_path / "label-studio",
             document_root=tmp_path / "lake",
             secrets_path=tmp_path / "secrets.json",

@@ -17,11 +17,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from annotation_platform.formats.coco import read_coco, read_coco_boxes, write_coco
+from annotation_platform.formats.coco import read_coco, read_coco_boxes, render_coco
+from annotation_platform.formats.files import write_files
 from annotation_platform.formats.label_studio.reading import read_label_studio
-from annotation_platform.formats.label_studio.writing import write_label_studio
-from annotation_platform.formats.voc import read_voc, write_voc
-from annotation_platform.formats.yolo import read_yolo, write_yolo
+from annotation_platform.formats.label_studio.writing import render_label_studio
+from annotation_platform.formats.voc import read_voc, render_voc
+from annotation_platform.formats.yolo import read_yolo, render_yolo
 from annotation_platform.labeling.backends.label_studio.interface import labeling_config
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS, as_boxes, iou_matrix
@@ -130,7 +131,7 @@ print(json.dumps({"images": len(files), "classes": list(names.values()), "found"
 
 
 def test_pycocotools_reads_the_boxes_of_every_split(tmp_path, peer, boxes):
-    write_coco(boxes, tmp_path / "ours")
+    write_files(render_coco(boxes), tmp_path / "ours")
     for split, images in [("train", 2), ("val", 1), ("test", 1)]:
         said = peer("pycocotools", PYCOCOTOOLS, tmp_path / "ours" / "coco" / f"{split}.json")
         assert said["images"] == images
@@ -174,7 +175,7 @@ def every_shape():
 
 def test_pycocotools_draws_every_shape_as_we_do(tmp_path, peer):
     dataset = every_shape()
-    write_coco(dataset, tmp_path)
+    write_files(render_coco(dataset), tmp_path)
     said = peer("pycocotools", PYCOCOTOOLS, tmp_path / "coco" / "train.json")["found"]
     # Eight labels, of which two are points of another's.
     assert len(said) == 6
@@ -222,7 +223,7 @@ def as_instances(folder, out, task="instances"):
 
 
 def test_datumaro_reads_and_writes_boxes_as_coco(tmp_path, peer, boxes):
-    write_coco(boxes, tmp_path / "ours")
+    write_files(render_coco(boxes), tmp_path / "ours")
     as_instances(tmp_path / "ours", tmp_path / "there")
     back = tmp_path / "back"
     said = peer("datumaro", DATUMARO, tmp_path / "there", back, "", "coco_instances")
@@ -239,7 +240,7 @@ def test_datumaro_reads_and_writes_boxes_as_coco(tmp_path, peer, boxes):
 
 def test_datumaro_reads_every_shape(tmp_path, peer):
     dataset = every_shape()
-    write_coco(dataset, tmp_path / "ours")
+    write_files(render_coco(dataset), tmp_path / "ours")
     as_instances(tmp_path / "ours", tmp_path / "there", "person_keypoints")
     said = peer(
         "datumaro", DATUMARO, tmp_path / "there", tmp_path / "back", "", "coco_person_keypoints"
@@ -281,7 +282,7 @@ print(json.dumps({"images": len(held), "classes": held.classes, "found": found})
 
 
 def test_supervision_reads_and_writes_boxes_as_coco(tmp_path, peer, boxes):
-    write_coco(boxes, tmp_path / "ours")
+    write_files(render_coco(boxes), tmp_path / "ours")
     for split in ("train", "val", "test"):
         back = tmp_path / f"{split}.json"
         source = tmp_path / "ours" / "coco" / f"{split}.json"
@@ -295,7 +296,7 @@ def test_supervision_reads_and_writes_boxes_as_coco(tmp_path, peer, boxes):
 
 def test_supervision_reads_and_writes_boxes_as_yolo(tmp_path, peer, boxes):
     ours = tmp_path / "ours"
-    write_yolo(boxes, ours)
+    write_files(render_yolo(boxes), ours)
     for split in ("train", "val", "test"):
         back = tmp_path / split
         places = [ours / "images" / split, ours / "labels" / split, back]
@@ -311,10 +312,10 @@ def test_supervision_reads_and_writes_boxes_as_yolo(tmp_path, peer, boxes):
 def test_datumaro_reads_and_writes_boxes_as_yolo_and_voc(tmp_path, peer, boxes, format_name):
     ours, back = tmp_path / "ours", tmp_path / "back"
     if format_name == "voc_detection":
-        write_voc(boxes, ours)
+        write_files(render_voc(boxes), ours)
         shutil.copytree(ours / "images", ours / "JPEGImages" / "images")
     else:
-        write_yolo(boxes, ours)
+        write_files(render_yolo(boxes), ours)
     said = peer("datumaro", DATUMARO, ours, back, "with images", format_name)
     assert said["images"] == 4
     assert set(ONTOLOGY.names) <= set(said["classes"])
@@ -337,7 +338,7 @@ print(json.dumps("done"))
 def test_the_converter_of_label_studio_makes_coco_of_what_we_write(tmp_path, peer, boxes):
     # It knows no size of an image without a region, and then says none.
     labelled = boxes.images["image_id"].isin(boxes.labels["image_id"])
-    write_label_studio(replace(boxes, images=boxes.images[labelled]), tmp_path)
+    write_files(render_label_studio(replace(boxes, images=boxes.images[labelled])), tmp_path)
     (tmp_path / "config.xml").write_text(labeling_config(ONTOLOGY))
     source, out = tmp_path / "label_studio.json", tmp_path / "out"
     peer("label-studio-sdk", CONVERTER, tmp_path / "config.xml", source, out, "COCO")
@@ -357,7 +358,7 @@ print(json.dumps("done"))
 
 
 def test_what_the_converter_makes_of_our_coco_is_read(tmp_path, peer, boxes):
-    write_coco(boxes, tmp_path / "ours")
+    write_files(render_coco(boxes), tmp_path / "ours")
     for split in ("val", "test"):
         out = tmp_path / f"{split}.json"
         peer("label-studio-sdk", IMPORTER, tmp_path / "ours" / "coco" / f"{split}.json", out)

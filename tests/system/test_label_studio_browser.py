@@ -26,9 +26,9 @@ from annotation_platform.labeling.backends.registry import decode_review
 from annotation_platform.schema.annotations import Canvas, PreAnnotation, same_labels
 from annotation_platform.schema.ontology import LabelClass, Ontology, class_colors
 from annotation_platform.schema.shapes import UNSURE, Label, rotated_corners
-from annotation_platform.servers.label_studio import LabelStudioServer
 from annotation_platform.storage.s3 import Bucket
 from tests.system.chromium import INSTALL, chromium, chromium_program
+from tests.system.prepared_label_studio import PreparedLabelStudio
 from tests.system.radosgw import INSTALL as INSTALL_RADOSGW
 from tests.system.radosgw import missing_programs, running_radosgw
 
@@ -264,7 +264,7 @@ def test_a_image_in_a_private_bucket_and_the_proposal_are_seen_by_members_only(
             monkeypatch.setenv(name, value)
         boto3.Session().client("s3").create_bucket(Bucket="images")
         Bucket(LAKE).put(KEY, image())
-        with LabelStudioServer(
+        with PreparedLabelStudio(
             tmp_path / "data",
             document_root=None,
             secrets_path=tmp_path / "secrets.json",

@@ -25,10 +25,10 @@ from annotation_platform.labeling.backends.protocol import Replica
 from annotation_platform.policy import LabelingPolicy, Policy, RoundPolicy
 from annotation_platform.schema.tables import LabelTasks
 from annotation_platform.servers.child import usable_port
-from annotation_platform.servers.label_studio import LabelStudioServer
 from annotation_platform.servers.up import serve
 from annotation_platform.settings import Settings
 from annotation_platform.storage.s3 import Bucket
+from tests.system.prepared_label_studio import PreparedLabelStudio
 from tests.system.radosgw import INSTALL, missing_programs, running_radosgw
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
@@ -60,7 +60,7 @@ def s3(tmp_path_factory):
 @pytest.fixture(scope="module")
 def label_studio(s3, label_studio_template, tmp_path_factory):
     place = tmp_path_factory.mktemp("label-studio")
-    with LabelStudioServer(
+    with PreparedLabelStudio(
         place / "data",
         document_root=None,
         secrets_path=place / "secrets.json",
@@ -178,7 +178,7 @@ def test_no_record_may_name_a_private_address(client, api, s3):
 def test_a_server_that_was_not_told_of_the_address_says_what_to_set(
     s3, label_studio_template, tmp_path
 ):
-    with LabelStudioServer(
+    with PreparedLabelStudio(
         tmp_path / "data",
         document_root=None,
         secrets_path=tmp_path / "secrets.json",

@@ -52,9 +52,9 @@ def test_a_server_that_ends_early_gives_its_last_words_and_its_log(tmp_path):
 START = """
 import os, sys, time
 from pathlib import Path
-from annotation_platform.servers.label_studio import LabelStudioServer
+from tests.system.prepared_label_studio import PreparedLabelStudio
 place = Path(sys.argv[1])
-server = LabelStudioServer(
+server = PreparedLabelStudio(
     place / "data",
     document_root=place,
     secrets_path=place / "secrets.json",

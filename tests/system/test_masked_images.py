@@ -22,10 +22,10 @@ from annotation_platform.labeling.backends.protocol import Replica
 from annotation_platform.labeling.backends.registry import labeling_of
 from annotation_platform.labeling.shown_images import ShownImages
 from annotation_platform.policy import MaskingPolicy, Policy
+from annotation_platform.schema.keys import image_key
 from annotation_platform.servers.child import usable_port
 from annotation_platform.servers.up import serve
 from annotation_platform.settings import Settings
-from annotation_platform.storage.keys import image_key
 from tests.core.labeling.outside import ONTOLOGY, ROUND, image_id
 from tests.core.labeling.test_shown_images import MASKED, box, fill_lake, image_file, knows, look
 
@@ -125,7 +125,7 @@ def _address(member, task):
 
 def _check_that_other_masks_are_shown(lake, client, member, ids, images):
     """Publish the same round with other masks: its tasks stay, and show them."""
-    grey = ShownImages(lake, MASKING.model_copy(update={"way": "grey"}), knows).keys(images)
+    grey = ShownImages(lake, MASKING.model_copy(update={"style": "grey"}), knows).keys(images)
     assert client.publish(ROUND, ONTOLOGY, copies(grey)) == ids
     seen = decode(member.get(_address(member, ids[f"task-{images[0]}", 1])).content)
     assert (np.ptp(seen[MASKED].reshape(-1, 3), axis=0) == 0).all()
@@ -137,7 +137,7 @@ def test_a_server_that_reaches_the_originals_gets_nothing_to_show(label_studio, 
     client = LabelStudioClient(
         label_studio.url,
         label_studio.administrator.token,
-        image_files=image_source(str(lake)),
+        images=image_source(str(lake)),
         shown=shown_source(str(lake), str(lake / "shown")),
     )
     masked = copies({image_id(0): f"shown/images/{image_id(0)}-0123456789ab.png"})

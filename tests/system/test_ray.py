@@ -134,4 +134,4 @@ def test_a_lake_in_s3_is_cleaned_on_ray_as_it_is_here(s3_bucket, tmp_path):
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
     assert out.read_bytes() == expected
-    check_same(here, there, "images", "likenesses")
+    check_same(here, there, "images", "signatures")

@@ -26,6 +26,7 @@ from annotation_platform.policy import read_policy
 from annotation_platform.provenance.rebuilding.inputs import read_inputs
 from annotation_platform.provenance.rebuilding.rebuild import rebuild_version
 from annotation_platform.schema.annotations import Payload
+from annotation_platform.schema.keys import image_key
 from annotation_platform.schema.shapes import Label
 from annotation_platform.schema.tables import (
     ConsensusLabels,
@@ -36,7 +37,6 @@ from annotation_platform.schema.tables import (
     table_named,
 )
 from annotation_platform.settings import Settings, settings_environment
-from annotation_platform.storage.keys import image_key
 from annotation_platform.storage.lineage import input_key
 from annotation_platform.storage.table_files import parquet_bytes, read_table, table_digest
 from annotation_platform.versioning.folder import build_folder
@@ -147,7 +147,7 @@ def story(tmp_path_factory):
             for batch, round_id in enumerate((ONE, TWO), start=1):
                 platform.land(batch)
                 platform.start_round(round_id)
-                platform.annotation(round_id)
+                platform.annotate(round_id)
                 assert platform.release(round_id, platform.merge(round_id)).success
             change_minds(platform)
             assert platform.release(ONE, platform.merge(ONE)).success
@@ -396,7 +396,7 @@ def merged(tmp_path, monkeypatch, store):
     with open_platform(tmp_path / "home", store=store) as platform:
         platform.land(1)
         platform.start_round(ONE)
-        platform.annotation(ONE)
+        platform.annotate(ONE)
         platform.change_policy(release={"gate": "manual"})
         platform.merge(ONE)
         # From here on the code matters, which is no part of what steps are copied by.
@@ -462,7 +462,7 @@ def test_a_version_with_its_lake_in_s3_is_rebuilt(tmp_path, s3_bucket, monkeypat
     with open_platform(tmp_path / "home", lake=f"s3://{s3_bucket}/lake") as platform:
         platform.land(1)
         platform.start_round(ONE)
-        platform.annotation(ONE)
+        platform.annotate(ONE)
         platform.merge(ONE)
         assert released(platform).same
         row = platform.lake.tables.read(TrainingSet, ONE).iloc[0]

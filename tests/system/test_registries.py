@@ -19,8 +19,8 @@ from annotation_platform import load
 from annotation_platform.cli import app
 from annotation_platform.errors import AnnotationPlatformError, PublishError
 from annotation_platform.policy import Policy
+from annotation_platform.registry_address import is_address, parse_address
 from annotation_platform.settings import read_settings, settings_environment
-from annotation_platform.versioning.address import is_address, parse_address
 from annotation_platform.versioning.collect import OtherRegistries, collect_garbage
 from annotation_platform.versioning.git import Git
 from annotation_platform.versioning.mirror import open_registry

@@ -16,7 +16,7 @@ from annotation_platform import load
 from annotation_platform.cli import app
 from annotation_platform.errors import PublishError
 from annotation_platform.policy import Policy
-from annotation_platform.storage.keys import image_key
+from annotation_platform.schema.keys import image_key
 from annotation_platform.versioning.collect import collect_garbage
 from annotation_platform.versioning.registry import checkout_on_new_machine, open_remote
 from annotation_platform.versioning.sharing import recorded_registries

@@ -21,7 +21,7 @@ import psutil
 import pytest
 
 from annotation_platform.demo.annotators import EXPERT, make_people
-from annotation_platform.demo.crowd import SimulatedSeat, annotation_round, review
+from annotation_platform.demo.crowd import SimulatedSession, annotate_round, review
 from annotation_platform.demo.material import drawn_material
 from annotation_platform.demo.narrator import Narrator
 from annotation_platform.demo.run import DemoOptions, prepare_home, run_demo
@@ -296,10 +296,10 @@ def test_servers_killed_in_the_middle_of_a_run_go_on_where_they_were(tmp_path):
     for name, data in material.batches[0].items():
         (settings.landing_path / name).write_bytes(data)
     wait_until(lambda: lake.tables.exists(LabelTasks, "round-0001"))
-    seats = {person.name: SimulatedSeat(labeling, person.name) for person in people}
-    annotation_round("round-0001", people, seats, material.truth, seed=0, progress=lambda: None)
+    sessions = {person.name: SimulatedSession(labeling, person.name) for person in people}
+    annotate_round("round-0001", people, sessions, material.truth, seed=0, progress=lambda: None)
     wait_until(lambda: lake.tables.exists(ReviewTasks, "round-0001"))
-    expert = SimulatedSeat(labeling, EXPERT)
+    expert = SimulatedSession(labeling, EXPERT)
     review("round-0001", expert, material.truth, progress=lambda: None)
     wait_until(lambda: ("train_model", "STARTED") in runs_of(servers.url))
     kill_all(settings.home_path)

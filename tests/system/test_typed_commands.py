@@ -49,7 +49,7 @@ def world(tmp_path_factory):
             round_id = f"round-{number:04}"
             platform.land(number)
             platform.start_round(round_id)
-            platform.annotation(round_id)
+            platform.annotate(round_id)
             assert platform.release(round_id, platform.merge(round_id)).success
         images = folder / "images"
         images.mkdir()
@@ -63,7 +63,7 @@ def world(tmp_path_factory):
             folder,
             environment,
             {
-                "path/to/pictures": str(images),
+                "path/to/images": str(images),
                 "3fa9c1": image[:12],
                 "other.yaml": str(settings.policy_path),
                 "<registry>": str(settings.registry_path),

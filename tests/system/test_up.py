@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from annotation_platform.demo.annotators import make_people
-from annotation_platform.demo.crowd import LabelStudioSeat, annotation_round
+from annotation_platform.demo.crowd import LabelStudioSession, annotate_round
 from annotation_platform.demo.scenes import ONTOLOGY, draw_batch
 from annotation_platform.ingestion.lake import open_lake
 from annotation_platform.policy import LabelingPolicy, Policy, RoundPolicy, TrainingPolicy
@@ -147,9 +147,9 @@ def test_one_person_takes_own_images_to_a_version(home, environment, servers, tm
     # She logs in with the password that `people add` printed, and takes her own places.
     url = json.loads((home / "servers.json").read_text())["label_studio"]
     person = replace(make_people(1)[0], name=ada["email"])
-    seat = LabelStudioSeat(url, token_after_login(url, ada), person.name)
-    annotations = annotation_round(
-        "round-0001", [person], {person.name: seat}, batch.truth, seed=0, progress=lambda: None
+    session = LabelStudioSession(url, token_after_login(url, ada), person.name)
+    annotations = annotate_round(
+        "round-0001", [person], {person.name: session}, batch.truth, seed=0, progress=lambda: None
     )
     assert annotations == 4
     wait_for(lambda: lake.tables.exists(RoundReports, "round-0001"))

@@ -18,9 +18,9 @@ from annotation_platform.labeling.backends.label_studio.webhooks import (
 from annotation_platform.labeling.change_signals import ChangeSignals
 from annotation_platform.schema.rounds import Arrival
 from annotation_platform.servers.child import usable_port
-from annotation_platform.servers.label_studio import LabelStudioServer
 from annotation_platform.servers.webhooks import received_change_signals, registered_webhooks
 from annotation_platform.settings import Settings
+from tests.system.prepared_label_studio import PreparedLabelStudio
 
 pytestmark = pytest.mark.long
 
@@ -30,7 +30,7 @@ LABELS = '<View><Text name="t" value="$t"/><TextArea name="a" toName="t"/></View
 PUBLIC = "https://8.8.8.8/hints"
 
 
-class OpenLabelStudio(LabelStudioServer):
+class OpenLabelStudio(PreparedLabelStudio):
     """One that sends webhooks to this machine too: only a test may do that."""
 
     def _environment(self):

@@ -28,9 +28,9 @@ def checkout(
     as_json: AsJson = False,
 ) -> None:
     """Check out a version, or switch to another one: only the difference is fetched."""
+    from annotation_platform.schema.version_names import typed_tag
     from annotation_platform.settings import read_settings
     from annotation_platform.versioning.checkout import checkout_version
-    from annotation_platform.versioning.manifest import typed_tag
 
     settings = read_settings()
     tag = typed_tag(version)
@@ -63,8 +63,8 @@ def export(
     from annotation_platform.formats.conversion import takes_images, write_dataset
     from annotation_platform.formats.known import find_format
     from annotation_platform.schema.dataset import Dataset
+    from annotation_platform.schema.version_names import typed_tag
     from annotation_platform.versioning.loading import load
-    from annotation_platform.versioning.manifest import typed_tag
 
     form = find_format(write_as)
     loaded = load(typed_tag(version), registry=where.registry, remote=where.remote)

@@ -93,7 +93,7 @@ def stage(
     as_json: AsJson = False,
 ) -> None:
     """Assign a stage to a version, as a git tag that `gto show` lists too."""
-    from annotation_platform.governance.audit_log.recording import record_stage
+    from annotation_platform.audit_log.recording import record_stage
     from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.settings import read_settings
     from annotation_platform.versioning.stages import assign_stage

@@ -11,13 +11,12 @@ coordinate by less than a millionth of a pixel. A task's data also contain split
 """
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from annotation_platform.errors import DataError
-from annotation_platform.formats.files import class_ids, write_files
+from annotation_platform.formats.files import class_ids
 from annotation_platform.formats.label_studio.region_codecs import CODECS
 from annotation_platform.formats.label_studio.results import write_result
 from annotation_platform.formats.losses import (
@@ -37,11 +36,6 @@ LABEL_STUDIO_FILE = "label_studio.json"
 
 HOLDS = CODECS.keys()
 """Shapes that this format holds; labels of other shapes are left out."""
-
-
-def write_label_studio(dataset: Dataset, folder: Path, *, prefix: str = "") -> None:
-    """Write ``label_studio.json`` under ``folder``; see ``render_label_studio``."""
-    write_files(render_label_studio(dataset, prefix=prefix), folder)
 
 
 def render_label_studio(dataset: Dataset, *, prefix: str = "") -> dict[str, bytes]:

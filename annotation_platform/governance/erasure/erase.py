@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from annotation_platform.audit_log.recording import record_erasure
 from annotation_platform.errors import DataError, PublishError
-from annotation_platform.governance.audit_log.recording import record_erasure
 from annotation_platform.governance.erasure.dry_run import DryRunLake
 from annotation_platform.governance.erasure.lake_pass import (
     Progress,
@@ -20,7 +20,6 @@ from annotation_platform.governance.erasure.lake_pass import (
 from annotation_platform.governance.erasure.locations import Locations
 from annotation_platform.governance.erasure.person import FoundPerson, anonymous_names, find_person
 from annotation_platform.governance.erasure.plan import ErasurePlan, as_arrival, read_plan
-from annotation_platform.governance.erasure.record import PLAN, Erasures
 from annotation_platform.governance.erasure.rewriting import Rewriting
 from annotation_platform.governance.erasure.scan import Scanned, scan
 from annotation_platform.governance.erasure.steps import STEPS
@@ -31,6 +30,7 @@ from annotation_platform.ingestion.receipts import LakeReceipts
 from annotation_platform.policy import Policy
 from annotation_platform.provenance.state import read_state
 from annotation_platform.schema.tables import TrainingSet
+from annotation_platform.storage.erasures import PLAN, Erasures
 from annotation_platform.versioning.registry import list_versions
 from annotation_platform.versioning.reissue import find_affected_versions
 

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from annotation_platform.curation.training_set import digest_of_round
-from annotation_platform.governance.erasure.record import PLAN
 from annotation_platform.governance.erasure.rewriting import Rewriting
+from annotation_platform.schema.keys import SHOWN, sidecar_key
+from annotation_platform.storage.erasures import PLAN
 from annotation_platform.storage.journal import ERASED
-from annotation_platform.storage.keys import SHOWN, sidecar_key
 from annotation_platform.storage.lineage import entries_of, entry_key
 from annotation_platform.storage.objects import ObjectStore
 from annotation_platform.storage.table_files import content_digest
@@ -31,7 +31,8 @@ _BULK = ("raw", "images", SHOWN, "landed", "sidecars")
 _BY_CONTENT = re.compile(r"(inputs|features/[^/]+)/(?P<digest>[0-9a-f]{64})\.\w+")
 _LINEAGE = re.compile(r"lineage/(?P<table>\w+)/(?P<round>[^/]+)/(?P<digest>[0-9a-f]{64})\.json")
 _TABLE = re.compile(r"tables/(?P<table>\w+)/(?P<round>[^/]+)\.parquet")
-_SIGNATURES = "likenesses/"
+_SIGNATURES = ("signatures/", "likenesses/")
+"""Folders of signatures; the last is that of v0.1.0."""
 _REWRITTEN = {".parquet", ".jsonl", ".json"}
 _THREADS = 8
 

@@ -11,6 +11,7 @@ from annotation_platform.labeling.reviews import review_round
 from annotation_platform.labeling.skills import Skills
 from annotation_platform.schema.tables import LabelTasks
 from annotation_platform.storage.lake import Lake
+from annotation_platform.storage.pseudonyms import pseudonym_of
 
 _SHOWN = 8
 
@@ -44,14 +45,14 @@ def find_person(name: str, lake: Lake) -> FoundPerson:
             assignments = AssignmentPlan(lake.store, each).read().assignments
             known.update({one.assignee.lower(): 0 for one in assignments if one.assignee})
     known.update(dict.fromkeys(Skills(lake.store).everybody, 0))
-    pseudonyms = {AnnotationsLedger(lake.store).pseudonym(each): each for each in known}
+    pseudonyms = {pseudonym_of(lake.store, each): each for each in known}
     found = pseudonyms.get(name, name.lower())
     if found not in known:
         shown = ", ".join(sorted(pseudonyms)[:_SHOWN]) or "none"
         raise DataError(
             f"annotator {name!r}: the lake has no annotator of this name. It has: {shown}."
         )
-    return FoundPerson(found, AnnotationsLedger(lake.store).pseudonym(found), known[found])
+    return FoundPerson(found, pseudonym_of(lake.store, found), known[found])
 
 
 def anonymous_names(person: FoundPerson, lake: Lake) -> dict[str, str]:
@@ -61,4 +62,4 @@ def anonymous_names(person: FoundPerson, lake: Lake) -> dict[str, str]:
     of one person stay votes of one person.
     """
     name = f"anonymous-{secrets.token_hex(8)}"
-    return {person.name: name, person.pseudonym: AnnotationsLedger(lake.store).pseudonym(name)}
+    return {person.name: name, person.pseudonym: pseudonym_of(lake.store, name)}

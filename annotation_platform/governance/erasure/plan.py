@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from annotation_platform.governance.erasure.record import PLAN
 from annotation_platform.governance.erasure.rewriting import Rewriting
 from annotation_platform.images.signature import SIGNATURE, SignatureTable
 from annotation_platform.schema.rounds import Arrival
+from annotation_platform.storage.erasures import PLAN
 from annotation_platform.storage.objects import ObjectStore
 from annotation_platform.versioning.reissue import Move, Reissue
 

@@ -17,12 +17,12 @@ from annotation_platform.governance.erasure.lake_pass import (
 )
 from annotation_platform.governance.erasure.locations import Locations
 from annotation_platform.governance.erasure.plan import ErasurePlan, as_arrival
-from annotation_platform.governance.erasure.record import Erasures
 from annotation_platform.governance.erasure.scan import unfinished_files
 from annotation_platform.ingestion.ingest import sidecar_receipt
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.labeling.rounds import fetch_annotations
 from annotation_platform.schema.tables import LabelTasks, TrainingSet
+from annotation_platform.storage.erasures import Erasures
 from annotation_platform.storage.table_files import read_table, table_bytes
 from annotation_platform.versioning.collect import unneeded_objects
 from annotation_platform.versioning.registry import open_remote

@@ -14,9 +14,9 @@ from annotation_platform.images.signature_files import read_signatures
 from annotation_platform.ingestion.rounds import RoundManifests
 from annotation_platform.ingestion.sources import arrived_only_from
 from annotation_platform.provenance.image_ids import find_image
+from annotation_platform.schema.keys import raw_key
 from annotation_platform.schema.tables import CleanedImages, RawImages
 from annotation_platform.schema.tables.shared import Outcome
-from annotation_platform.storage.keys import raw_key
 from annotation_platform.storage.lake import Lake
 
 Kind = Literal["image", "source"]

@@ -177,7 +177,7 @@ class SimulatedLabeling(LabelingBackend):
                 )
             return connection.total_changes - before
 
-    def open_places(self, author: str) -> list[OpenAssignment]:
+    def open_assignments(self, author: str) -> list[OpenAssignment]:
         """Return the assignments that ``author`` may take, in the order of publication.
 
         They are assigned to the author or open. An assignment with an annotation is not listed, nor
@@ -201,7 +201,7 @@ class SimulatedLabeling(LabelingBackend):
         """Store an annotation, or a new state of one, and return its id.
 
         Args:
-            backend_task: the task's id, from ``publish`` or ``open_places``.
+            backend_task: the task's id, from ``publish`` or ``open_assignments``.
             author: the annotator; an edit keeps the first author.
             result: content of the codec ``regions/1``, stored as it is.
             lead_time_seconds: the time spent; an edit adds to the time before.
@@ -220,7 +220,7 @@ class SimulatedLabeling(LabelingBackend):
             known = "SELECT 1 FROM copies WHERE backend_task = ?"
             if connection.execute(known, (backend_task,)).fetchone() is None:
                 raise LabelingError(
-                    f"{self._path}: no task {backend_task}. Take it from open_places()."
+                    f"{self._path}: no task {backend_task}. Take it from open_assignments()."
                 )
             if annotation is None:
                 cursor = connection.execute(

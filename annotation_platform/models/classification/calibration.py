@@ -38,19 +38,15 @@ class Temperature(StoredCalibration):
 
     temperature: float = Field(default=1.0, gt=0)
     choose: Choose
-    error_before: float | None = None
-
-    error_after: float | None = None
-    error_by_chance: float | None = None
 
     def apply(self, probabilities: FloatArray) -> FloatArray:
         """Return the ``(N, C)`` calibrated probabilities; NaN stays NaN."""
         return _scaled(probabilities, self.temperature, self.choose)
 
     @property
-    def effective_digest(self) -> str:
-        """The digest; empty where probabilities are left unchanged."""
-        return "" if self.temperature == 1.0 else self.digest
+    def changes_scores(self) -> bool:
+        """Whether calibrated probabilities differ from the classifier's own."""
+        return self.temperature != 1.0
 
 
 def fit_temperature(probabilities: FloatArray, truth: BoolArray, *, choose: Choose) -> Temperature:

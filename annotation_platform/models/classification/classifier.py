@@ -63,14 +63,11 @@ class ImageClassifier:
     @classmethod
     def from_bytes(cls, data: bytes, *, where: str) -> Self:
         """Return the classifier in a file of weights; ``where`` names the file in a ModelError."""
-        from annotation_platform.models.classification.weight_files import (
-            build_classifier_from,
-            read_classifier,
-        )
+        from annotation_platform.models.weight_files import CLASSIFIER_FILES
 
-        file = read_classifier(data, where=where)
+        file = CLASSIFIER_FILES.read(data, where=where)
         return cls(
-            build_classifier_from(file, where=where),
+            CLASSIFIER_FILES.network(file, where=where),
             class_names=file.class_names,
             choose=file.choose,
             side=file.side,

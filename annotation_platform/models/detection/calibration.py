@@ -52,6 +52,9 @@ class StoredCalibration(BaseModel):
 
     # Number of images it was fitted to. Version 0.1.0 wrote it as ``pictures``.
     images: int = Field(validation_alias=AliasChoices("images", "pictures"))
+    error_before: float | None = None
+    error_after: float | None = None
+    error_by_chance: float | None = None
     # Set only where the text that was read is not what ``to_json`` writes.
     _digest_as_read: str = PrivateAttr(default="")
 
@@ -59,6 +62,16 @@ class StoredCalibration(BaseModel):
     def digest(self) -> str:
         """SHA-256 of the file: of the text that was read, or else of what ``to_json`` writes."""
         return self._digest_as_read or hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    @property
+    def changes_scores(self) -> bool:
+        """Whether calibrated scores differ from the model's own."""
+        raise NotImplementedError
+
+    @property
+    def effective_digest(self) -> str:
+        """The digest; empty where scores are left unchanged."""
+        return self.digest if self.changes_scores else ""
 
     def to_json(self) -> str:
         """Return the calibration as indented JSON with sorted keys."""
@@ -129,9 +142,11 @@ class Calibration(StoredCalibration):
 
     classes: dict[str, ClassCurve]
     pooled: ClassCurve
-    error_before: float | None = None
-    error_after: float | None = None
-    error_by_chance: float | None = None
+
+    @property
+    def changes_scores(self) -> bool:
+        """Whether calibrated scores differ from the detector's own."""
+        return self.pooled.kind != "identity"
 
     def apply(self, class_names: Sequence[str], scores: FloatArray) -> FloatArray:
         """Return the ``(N,)`` probabilities of being right.

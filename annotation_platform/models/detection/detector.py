@@ -77,14 +77,14 @@ class NetworkDetector:
     @classmethod
     def from_bytes(cls, data: bytes, *, where: str, device: str | None = None) -> Self:
         """Return the detector in a file of weights; ``where`` names the file in a ModelError."""
-        from annotation_platform.models.detection.weight_files import build_from, read_weights
+        from annotation_platform.models.weight_files import DETECTOR_FILES
 
-        file = read_weights(data, where=where)
+        file = DETECTOR_FILES.read(data, where=where)
         return cls(
-            build_from(file, where=where),
+            DETECTOR_FILES.network(file, where=where),
             architecture=file.architecture,
             class_names=file.class_names,
-            image_width=file.image_width,
+            image_width=file.side,
             digest=hashlib.sha256(data).hexdigest(),
             device=device,
         )

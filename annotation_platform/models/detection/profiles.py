@@ -44,7 +44,7 @@ class ProfiledDetector:
         self.profile = profile_name(name, policy)
         self._policy = policy
         views = [(member, flip) for member in self.members for flip in _flips(policy)]
-        self._views = views[: policy.most_passes] if policy.most_passes else views
+        self._views = views[: policy.maximum_passes] if policy.maximum_passes else views
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -86,8 +86,8 @@ class ProfiledDetector:
         if policy.tile_side == 0 or max(width, height) <= policy.tile_side:
             return _whole(image)
         tiles = tile_windows(width, height, side=policy.tile_side, overlap=policy.tile_overlap)
-        if policy.most_passes:
-            most = policy.most_passes // len(self._views) - 1
+        if policy.maximum_passes:
+            most = policy.maximum_passes // len(self._views) - 1
             tiles = select_windows(tiles, image, whole, most=max(0, most))
         return np.vstack([_whole(image), tiles])
 

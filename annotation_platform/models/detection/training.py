@@ -1,9 +1,6 @@
-"""Training of the detector within a budget of processor time."""
+"""Training of detectors: their images and their loss, for ``training.train_network``."""
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,50 +9,31 @@ import numpy as np
 
 from annotation_platform.errors import DataError, NotReadyError
 from annotation_platform.models.cards import SMALL_FCOS
-from annotation_platform.models.detection.detector import best_device, image_tensor
-from annotation_platform.models.fitting import (
-    FitResult,
-    TrainingBudget,
-    TrainingOptions,
-    fit_network,
-    initial_weights,
-    quiet_torch,
-    shuffled_batches,
-)
-from annotation_platform.models.memory import MemoryLimit, enough_memory
+from annotation_platform.models.detection.detector import image_tensor
+from annotation_platform.models.fitting import TrainingOptions, shuffled_batches
+from annotation_platform.models.memory import MemoryLimit
 from annotation_platform.models.network_inputs import (
     Augmentation,
     Sample,
     SampleCache,
     TrainingExample,
     augment,
+    tile_examples,
+)
+from annotation_platform.models.training import (
+    TrainedNetwork,
+    TrainingSetup,
+    train_network,
 )
 from annotation_platform.policy import TrainingPolicy
-from annotation_platform.schema.geometry import as_boxes, box_areas
+from annotation_platform.schema.dataset import Dataset
+from annotation_platform.schema.geometry import BOX_COLUMNS, as_boxes, box_areas
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-
-_REMEDY = "Lower training.image_width in params.yaml, or train on a larger machine."
-
-
-@dataclass(frozen=True)
-class TrainedDetector:
-    """A trained detector and the facts of its training."""
-
-    state: bytes  # the file of weights
-    architecture: str
-    started_from: str  # SHA-256 or name of the initial weights; empty: from scratch
-    epochs: float  # passes over the images
-    cpu_seconds: float  # processor time, decoding included
-    final_loss: float  # mean over the last tenth of the steps
-    images: int  # training images, those without boxes included
-    steps: int
-    skipped_steps: int  # steps whose loss was not finite
-    images_at_a_time: int  # the batch size, or the part of it that fitted into memory
-    device: str  # of the last step: cpu or cuda
+    from annotation_platform.models.weight_files import WeightFormat
 
 
 def train_detector(
@@ -67,12 +45,8 @@ def train_detector(
     weights: Mapping[str, float] | None = None,
     augmentation: Augmentation | None = None,
     options: TrainingOptions | None = None,
-) -> TrainedDetector:
-    """Return a detector trained on ``examples`` for ``policy.cpu_seconds`` of processor time.
-
-    It starts from ``initial_weights``, ours or torchvision's, or else from scratch. Two runs take
-    different numbers of steps and give different weights. With ``policy.steps`` above 0 the budget
-    is in steps: then one kind of processor and one seed always give the same weights.
+) -> TrainedNetwork:
+    """Return a detector trained on ``examples``; see ``training.train_network``.
 
     Args:
         examples: images with their boxes; their order is part of the result. Those without boxes
@@ -87,74 +61,85 @@ def train_detector(
     Raises:
         NotReadyError: there is no image, or no box with an area.
         DataError: a box is of an unknown class or not of numbers, or an image cannot be read.
-        ModelError: see ``fit_network`` and ``initial_weights``; or one image exceeds the memory.
+        ModelError: see ``train_network``.
     """
-    from annotation_platform.models.detection.weight_files import write_weights
-
     _check(examples, class_names)
-    options, started = options or TrainingOptions(), time.process_time()
     names, width = tuple(class_names), policy.image_width
-    with quiet_torch(seed, policy.threads), enough_memory("training", _REMEDY):
-        network, architecture, started_from = _first_network(policy, options.start_from, names)
-        budget = TrainingBudget(started, policy.cpu_seconds, policy.steps or None)
-        order = _order(examples, weights, np.random.default_rng([seed, 1]))
-        images = _Images(SampleCache(examples, names, width), order, augmentation or Augmentation())
-        memory = MemoryLimit(best_device(), policy.batch_size)
-        batches = images.batches(policy.batch_size, seed)
-        result = _fit(network, batches, budget, memory, policy.learning_rate, options)
-        state = write_weights(
-            network, architecture=architecture, class_names=names, image_width=width
-        )
-    return TrainedDetector(
-        state=state,
-        architecture=architecture,
-        started_from=started_from,
-        epochs=budget.steps * policy.batch_size / len(examples),
-        cpu_seconds=time.process_time() - started,
-        final_loss=result.final_loss,
+    setup = TrainingSetup(
+        architecture=SMALL_FCOS,
+        class_names=names,
+        side=width,
+        setting="training.weights",
+        weights=policy.weights,
+        weights_sha256=policy.weights_sha256,
+        augmentation=augmentation or Augmentation(),
+        batch_size=policy.batch_size,
+        examples=len(examples),
         images=len({example.image_id for example in examples}),
-        steps=budget.steps,
-        skipped_steps=result.skipped,
-        images_at_a_time=memory.images,
-        device=memory.device,
     )
+    order = _order(examples, weights, np.random.default_rng([seed, 1]))
+    trainee = _Detection(setup, SampleCache(examples, names, width), order)
+    return train_network(trainee, policy=policy, seed=seed, options=options)
 
 
-def _fit(
-    network: "nn.Module",
-    batches: Iterator[list[Sample]],
-    budget: TrainingBudget,
-    memory: MemoryLimit,
-    learning_rate: float,
-    options: TrainingOptions,
-) -> FitResult:
-    """Fit the network to the batches, which are prepared one step ahead."""
-    with _ahead(batches) as ready:
-        return fit_network(
-            network,
-            ready,
-            lambda samples, device: _loss(network, samples, device),
-            budget=budget,
-            memory=memory,
-            learning_rate=learning_rate,
-            options=options,
-        )
+def examples_of(
+    dataset: Dataset, paths: Mapping[str, Path], *, tile_side: int = 0
+) -> list[TrainingExample]:
+    """Return every image of ``dataset`` as an example, with or without boxes, by image id.
+
+    An image larger than ``tile_side`` is followed by its tiles of that side; 0: whole images only.
+    """
+    labels = dict(iter(dataset.labels.groupby("image_id")))
+    nothing = dataset.labels.iloc[:0]
+    examples = []
+    images = dataset.images.sort_values("image_id")[["image_id", "width", "height"]]
+    for image_id, width, height in images.itertuples(index=False):
+        rows = labels.get(image_id, nothing)
+        boxes = as_boxes(rows[BOX_COLUMNS])
+        whole = TrainingExample(image_id, paths[image_id], boxes, rows["class_name"].tolist())
+        examples.append(whole)
+        if tile_side:
+            examples += tile_examples(whole, width=width, height=height, side=tile_side)
+    return examples
 
 
-def _loss(network: "nn.Module", samples: Sequence[Sample], device: str) -> "torch.Tensor":
-    import torch
+@dataclass(frozen=True)
+class _Detection:
+    """The training of a detector; see ``training.Trainee``."""
 
-    images = [image_tensor(sample.pixels, device) for sample in samples]
-    targets = [
-        {
-            "boxes": torch.from_numpy(sample.boxes).float().to(device),
-            "labels": torch.from_numpy(sample.labels).to(device),
-        }
-        for sample in samples
-    ]
-    with torch.autocast(device, dtype=torch.bfloat16, enabled=_bfloat16_helps(device)):
-        parts: dict[str, torch.Tensor] = network(images, targets)
-    return torch.stack(list(parts.values())).sum()
+    setup: TrainingSetup
+    samples: SampleCache
+    order: Callable[[], list[int]]  # of the next pass, not yet shuffled
+
+    def files(self) -> "WeightFormat":
+        from annotation_platform.models.weight_files import DETECTOR_FILES
+
+        return DETECTOR_FILES
+
+    def batches(self, seed: int) -> Iterator[list[Sample]]:
+        rng = np.random.default_rng(seed)
+        augmentation = self.setup.augmentation
+        for chosen in shuffled_batches(self.order, self.setup.batch_size, rng):
+            varied = [augment(self.samples[index], augmentation, rng) for index in chosen]
+            yield [_with_area(sample) for sample in varied]
+
+    def loss(self, network: "nn.Module", batch: Sequence[Sample], device: str) -> "torch.Tensor":
+        import torch
+
+        images = [image_tensor(sample.pixels, device) for sample in batch]
+        targets = [
+            {
+                "boxes": torch.from_numpy(sample.boxes).float().to(device),
+                "labels": torch.from_numpy(sample.labels).to(device),
+            }
+            for sample in batch
+        ]
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=_bfloat16_helps(device)):
+            parts: dict[str, torch.Tensor] = network(images, targets)
+        return torch.stack(list(parts.values())).sum()
+
+    def settle(self, network: "nn.Module", memory: MemoryLimit, seed: int) -> None:
+        """Leave the network as it is."""
 
 
 def _bfloat16_helps(device: str) -> bool:
@@ -191,63 +176,11 @@ def _order(
     ).tolist()
 
 
-@dataclass(frozen=True)
-class _Images:
-    """The training images, the order of a pass over them, and their augmentation."""
-
-    cache: SampleCache
-    order: Callable[[], list[int]]
-    augmentation: Augmentation
-
-    def batches(self, size: int, seed: int) -> Iterator[list[Sample]]:
-        """Yield batches endlessly, pass after pass, shuffled, each image augmented."""
-        rng = np.random.default_rng(seed)
-        for chosen in shuffled_batches(self.order, size, rng):
-            samples = [augment(self.cache[index], self.augmentation, rng) for index in chosen]
-            yield [_with_area(sample) for sample in samples]
-
-
-@contextmanager
-def _ahead(batches: Iterator[list[Sample]]) -> Iterator[Iterator[list[Sample]]]:
-    """Yield the batches in order, each prepared while the network trains on the one before."""
-    with ThreadPoolExecutor(max_workers=1) as maker:
-
-        def ready() -> Iterator[list[Sample]]:
-            following = maker.submit(next, batches)
-            while True:
-                batch = following.result()
-                following = maker.submit(next, batches)
-                yield batch
-
-        yield ready()
-
-
 def _with_area(sample: Sample) -> Sample:
     # Cropping can leave slivers that vanish in single precision; FCOS refuses them.
     sides = sample.boxes[:, 2:] - sample.boxes[:, :2]
     solid = (sides > 0.1).all(axis=1)
     return Sample(sample.pixels, sample.boxes[solid], sample.labels[solid])
-
-
-def _first_network(
-    policy: TrainingPolicy, start_from: Path | None, class_names: tuple[str, ...]
-) -> tuple["nn.Module", str, str]:
-    from annotation_platform.models.detection import weight_files
-    from annotation_platform.models.detection.networks import build_network
-
-    first = initial_weights(
-        policy.weights,
-        start_from,
-        setting="training.weights",
-        wanted_sha256=policy.weights_sha256,
-        default=weight_files.default_weights,
-        read=lambda data, where: weight_files.read_weights(data, where=where),
-    )
-    if first is None:
-        return build_network(SMALL_FCOS, classes=len(class_names)), SMALL_FCOS, ""
-    network = build_network(first.content.architecture, classes=len(class_names))
-    weight_files.start_network(network, first.content, class_names=class_names, where=first.where)
-    return network, first.content.architecture, first.origin
 
 
 def _check(examples: Sequence[TrainingExample], class_names: Sequence[str]) -> None:

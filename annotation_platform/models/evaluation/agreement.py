@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from annotation_platform.labeling.tasks import shown_predictions
 from annotation_platform.models.evaluation.findings import matched_images
 from annotation_platform.models.evaluation.matches import (
     CONFIDENCE,
@@ -16,6 +15,7 @@ from annotation_platform.models.evaluation.matches import (
     f1_scores,
     interval,
 )
+from annotation_platform.models.shown_predictions import shown_predictions
 from annotation_platform.schema.dataset import IMAGE_COLUMNS, LABEL_COLUMNS, Dataset
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import AREAS, CLASSIFICATIONS, UPRIGHT_BOXES

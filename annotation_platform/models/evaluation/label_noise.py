@@ -9,7 +9,7 @@ import pandas as pd
 
 from annotation_platform.errors import DataError, NotReadyError
 from annotation_platform.models.detection.detector import NetworkDetector, predict_files
-from annotation_platform.models.detection.learning import train_model
+from annotation_platform.models.detection.training import examples_of, train_detector
 from annotation_platform.models.evaluation.evaluation import Evaluation, evaluate, figure_intervals
 from annotation_platform.models.evaluation.promotion import compare
 from annotation_platform.models.fitting import TrainingOptions
@@ -83,10 +83,10 @@ def noise_curve(
 ) -> pd.DataFrame:
     """Return the figures of models trained with different shares of noisy labels.
 
-    For each share one model is trained by ``train_model``, always with the same seed, on the train
-    split with noise of ``inject_label_noise``, and evaluated on the unchanged test split. No model
-    is stored. The intervals of ``evaluate`` and ``compare`` cover other test images, not other
-    training runs; two runs on the same labels differ by about .01 mAP.
+    For each share one model is trained by ``train_detector``, always with the same seed, on the
+    train split with noise of ``inject_label_noise``, and evaluated on the unchanged test split. No
+    model is stored. The intervals of ``evaluate`` and ``compare`` cover other test images, not
+    other training runs; two runs on the same labels differ by about .01 mAP.
 
     Args:
         train, test: images with their boxes.
@@ -117,15 +117,14 @@ def noise_curve(
                 progress((number + done) / len(shares))
 
         noisy = inject_label_noise(train, share, seed=seed)
-        model = train_model(
-            noisy.dataset,
-            paths,
+        trained = train_detector(
+            examples_of(noisy.dataset, paths, tile_side=policy.tile_side),
+            class_names=train.ontology.areas,
             policy=policy,
             seed=seed,
-            dataset_tag="",
             options=TrainingOptions(progress=report),
         )
-        detector = NetworkDetector.from_bytes(model.detector.state, where="the trained model")
+        detector = NetworkDetector.from_bytes(trained.state, where="the trained model")
         found = evaluate(test.boxes(), predict_files(detector, test_paths))
         first = first or found
         figures = _figures(found, first)

@@ -18,10 +18,10 @@ from annotation_platform.labeling.guidelines import read_guideline
 from annotation_platform.labeling.ledger import AnnotationsLedger, as_revision
 from annotation_platform.provenance.rebuilding.inputs import DERIVED, Inputs
 from annotation_platform.provenance.rebuilding.recipes import derive_table
+from annotation_platform.schema.keys import image_key
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.tables import HumanLabels, LabelTasks, TrainingSet, table_named
 from annotation_platform.storage.journal import ERASED
-from annotation_platform.storage.keys import image_key
 from annotation_platform.storage.lake import Lake
 from annotation_platform.storage.lineage import (
     JournalEntries,

@@ -25,14 +25,6 @@ from annotation_platform.schema.shapes.area import Area
 from annotation_platform.schema.shapes.box import Box
 from annotation_platform.schema.shapes.classification import Classification
 from annotation_platform.schema.shapes.keypoint import KEYPOINT_HALF, Keypoint
-from annotation_platform.schema.shapes.label import (
-    NOTHING,
-    UNSURE,
-    Label,
-    area_of,
-    boxes_of,
-    outlines_of,
-)
 from annotation_platform.schema.shapes.mask import Mask
 from annotation_platform.schema.shapes.numbers import Numbered, are_numbers, median_of, near_mean
 from annotation_platform.schema.shapes.polygon import Polygon
@@ -41,17 +33,23 @@ from annotation_platform.schema.shapes.shape import (
     AREAS,
     CLASSIFICATIONS,
     KEPT_WHOLE,
+    NOTHING,
     OUTSIDE,
     POINTS,
     REGIONS,
     SHAPES,
     STATEMENTS,
+    UNSURE,
     UPRIGHT_BOXES,
     WITH_CLASS,
     Kind,
+    Label,
     Shape,
     ShapeName,
+    area_of,
+    boxes_of,
     edges_of,
+    outlines_of,
     register,
 )
 from annotation_platform.schema.shapes.statement import Nothing, Unsure

@@ -9,15 +9,16 @@ import numpy as np
 import numpy.typing as npt
 
 from annotation_platform.schema.geometry import FloatArray, iou_matrix
-from annotation_platform.schema.shapes.label import Label, boxes_of
 from annotation_platform.schema.shapes.shape import (
     LINE_WIDTH,
     OUTSIDE,
     SHAPES,
     Kind,
+    Label,
     Shape,
     Size,
     box_problem,
+    boxes_of,
     edges_of,
     geometry_problem,
 )

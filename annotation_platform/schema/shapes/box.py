@@ -7,9 +7,15 @@ import numpy as np
 
 from annotation_platform.schema.geometry import FloatArray, iou_matrix
 from annotation_platform.schema.shapes.area import Area
-from annotation_platform.schema.shapes.label import Label, boxes_of
 from annotation_platform.schema.shapes.numbers import Numbered, median_of
-from annotation_platform.schema.shapes.shape import LINE_WIDTH, Size, box_problem, edges_of
+from annotation_platform.schema.shapes.shape import (
+    LINE_WIDTH,
+    Label,
+    Size,
+    box_problem,
+    boxes_of,
+    edges_of,
+)
 
 if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw

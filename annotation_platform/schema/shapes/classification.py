@@ -2,8 +2,7 @@
 
 from typing import Any, ClassVar
 
-from annotation_platform.schema.shapes.label import Label
-from annotation_platform.schema.shapes.shape import Kind, Shape
+from annotation_platform.schema.shapes.shape import Kind, Label, Shape
 
 
 class Classification(Shape):

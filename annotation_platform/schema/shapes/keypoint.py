@@ -8,13 +8,14 @@ import numpy as np
 
 from annotation_platform.schema.geometry import FloatArray
 from annotation_platform.schema.shapes.area import beyond_image
-from annotation_platform.schema.shapes.label import Label, boxes_of
 from annotation_platform.schema.shapes.numbers import Numbered, are_numbers
 from annotation_platform.schema.shapes.shape import (
     OUTSIDE,
     Kind,
+    Label,
     Size,
     box_problem,
+    boxes_of,
     edges_of,
     geometry_problem,
 )

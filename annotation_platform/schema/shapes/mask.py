@@ -10,10 +10,9 @@ import numpy.typing as npt
 
 from annotation_platform.schema.geometry import FloatArray
 from annotation_platform.schema.shapes.area import HALF, Area
-from annotation_platform.schema.shapes.label import Label
 from annotation_platform.schema.shapes.numbers import are_numbers
 from annotation_platform.schema.shapes.raster import checked, counts_from_text, trace
-from annotation_platform.schema.shapes.shape import LINE_WIDTH, Size, edges_of
+from annotation_platform.schema.shapes.shape import LINE_WIDTH, Label, Size, edges_of
 
 if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from annotation_platform.schema.geometry import FloatArray
-from annotation_platform.schema.shapes.label import Label
-from annotation_platform.schema.shapes.shape import Shape
+from annotation_platform.schema.shapes.shape import Label, Shape
 
 _NEAR = 3.0
 """A value further than this many deviations from the median is treated as an outlier."""

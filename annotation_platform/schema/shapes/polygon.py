@@ -7,8 +7,8 @@ import numpy as np
 
 from annotation_platform.schema.geometry import FloatArray
 from annotation_platform.schema.shapes.area import HALF, Area, polygon_of
-from annotation_platform.schema.shapes.label import Label, boxes_of
 from annotation_platform.schema.shapes.numbers import are_numbers
+from annotation_platform.schema.shapes.shape import Label, boxes_of
 
 
 class Polygon(Area):

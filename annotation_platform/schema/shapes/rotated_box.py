@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from annotation_platform.schema.geometry import FloatArray
 from annotation_platform.schema.shapes.area import Area
-from annotation_platform.schema.shapes.label import Label
 from annotation_platform.schema.shapes.numbers import Numbered, are_numbers
+from annotation_platform.schema.shapes.shape import Label
 
 
 class RotatedBox(Numbered, Area):

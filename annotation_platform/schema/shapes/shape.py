@@ -1,21 +1,22 @@
-"""The protocol of a shape, and the registry of all shapes."""
+"""A label, the protocol of its shape, and the registry of all shapes: each knows the others."""
 
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import AfterValidator
 
-from annotation_platform.schema.geometry import FloatArray
+from annotation_platform.schema.geometry import FloatArray, as_boxes
 
 if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
     from shapely.geometry.base import BaseGeometry
-
-    from annotation_platform.schema.shapes.label import Label
 
 OUTSIDE = 0.5
 """Pixels by which a region may extend beyond its image, because tools round and store percent."""
@@ -23,8 +24,90 @@ OUTSIDE = 0.5
 LINE_WIDTH = 2
 """Width of a drawn outline, in pixels."""
 
+_DECIMALS = 6
+"""A millionth of a pixel: finer than the rounding of browsers, coarser than differences between
+machines."""
+
 Size = tuple[float, float]
 """Width and height of an image, pixels."""
+
+
+@dataclass(frozen=True)
+class Label:
+    """One label; ``x1`` … ``y2`` are the enclosing box of a region and missing otherwise."""
+
+    shape: str
+    class_name: str | None = None
+    geometry: str = ""
+    x1: float | None = None
+    y1: float | None = None
+    x2: float | None = None
+    y2: float | None = None
+
+    @classmethod
+    def around(
+        cls, shape: str, class_name: str, geometry: Iterable[Any], points: npt.NDArray[Any]
+    ) -> Self:
+        """Return a region whose enclosing box is that of some points.
+
+        Args:
+            shape: its name.
+            class_name: its class.
+            geometry: numbers, or lists of numbers; they are stored to a millionth of a pixel.
+            points: ``(N, 2)`` coordinates, at least one.
+        """
+        (x1, y1), (x2, y2) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
+        return cls(shape, class_name, _json(geometry), float(x1), float(y1), float(x2), float(y2))
+
+    @classmethod
+    def box(cls, class_name: str, x1: float, y1: float, x2: float, y2: float) -> "Label":
+        """Return an upright box."""
+        return SHAPES["box"].label(class_name, x1, y1, x2, y2)
+
+    @classmethod
+    def rotated_box(
+        cls, class_name: str, x: float, y: float, width: float, height: float, degrees: float
+    ) -> "Label":
+        """Return a box of two sides about its centre, turned clockwise."""
+        return SHAPES["rotated_box"].label(class_name, x, y, width, height, degrees)
+
+    @classmethod
+    def polygon(cls, class_name: str, outlines: Sequence[Sequence[float]]) -> "Label":
+        """Return a polygon of one or more outlines ``x, y, x, y, …`` of at least three points."""
+        return SHAPES["polygon"].label(class_name, outlines)
+
+    @classmethod
+    def mask(cls, class_name: str, pixels: npt.NDArray[np.bool_]) -> "Label":
+        """Return a mask from ``(height, width)`` booleans of the whole image, some of them set."""
+        return SHAPES["mask"].label(class_name, pixels)
+
+    @classmethod
+    def keypoint(cls, class_name: str, x: float, y: float) -> "Label":
+        """Return a point."""
+        return SHAPES["keypoint"].label(class_name, x, y)
+
+    @classmethod
+    def choice(cls, class_name: str) -> "Label":
+        """Return a class of the whole image."""
+        return SHAPES["choice"].label(class_name)
+
+    @property
+    def values(self) -> Any:
+        """The geometry as numbers: the parsed JSON, or None without a geometry."""
+        return json.loads(self.geometry) if self.geometry else None
+
+    @property
+    def pixels(self) -> npt.NDArray[np.bool_]:
+        """The ``(height, width)`` booleans of a mask."""
+        from pycocotools import mask as coco
+
+        return np.asarray(coco.decode(self.run_lengths), bool)
+
+    @property
+    def run_lengths(self) -> dict[str, Any]:
+        """The geometry of a mask in the form of pycocotools."""
+        runs = self.values
+        return {**runs, "counts": runs["counts"].encode("ascii")}
 
 
 class Kind(StrEnum):
@@ -60,7 +143,7 @@ class Shape(ABC):
     is_raster: ClassVar[bool] = False
 
     @abstractmethod
-    def label(self, class_name: str, *drawn: Any) -> "Label":
+    def label(self, class_name: str, *drawn: Any) -> Label:
         """Return the label of this shape from ``drawn``, which each shape documents."""
 
     def problem(self, geometry: str, box: Sequence[float]) -> str:
@@ -75,7 +158,7 @@ class Shape(ABC):
         """
         return "has a location" if geometry or not all(map(math.isnan, box)) else ""
 
-    def outlines(self, label: "Label") -> list[list[float]]:
+    def outlines(self, label: Label) -> list[list[float]]:
         """Return the outlines ``x, y, x, y, …`` of an area.
 
         Raises:
@@ -83,7 +166,7 @@ class Shape(ABC):
         """
         raise ValueError(f"a {label.shape} has no outline")
 
-    def region(self, label: "Label") -> "BaseGeometry":
+    def region(self, label: Label) -> "BaseGeometry":
         """Return an area as a valid shapely geometry.
 
         Raises:
@@ -103,9 +186,9 @@ class Shape(ABC):
         labels: "Sequence[Label]",
         weights: Sequence[float],
         *,
-        middle: "Label",
+        middle: Label,
         deviation: FloatArray | None,
-    ) -> "Label":
+    ) -> Label:
         """Return one label for several of this shape; the class of the result does not count.
 
         Args:
@@ -118,7 +201,7 @@ class Shape(ABC):
         del labels, weights, deviation
         return middle
 
-    def clip(self, label: "Label", size: Size | None) -> "Label | None":
+    def clip(self, label: Label, size: Size | None) -> "Label | None":
         """Return the part of a region that is in its image; None if there is none.
 
         Args:
@@ -128,22 +211,22 @@ class Shape(ABC):
         del size
         return label
 
-    def outside(self, label: "Label", size: Size | None) -> str:
+    def outside(self, label: Label, size: Size | None) -> str:
         """Return how a region does not fit into its image, or an empty text; see ``clip``."""
         del label, size
         return ""
 
-    def places(self, label: "Label") -> list[list[float]]:
+    def places(self, label: Label) -> list[list[float]]:
         """Return the coordinates that define the location of a label, one list per outline."""
         del label
         return []
 
-    def marks(self, label: "Label", *, most: int) -> list[list[float]]:
+    def marks(self, label: Label, *, most: int) -> list[list[float]]:
         """Return closed outlines for a vector drawing; for a raster about ``most`` stripes."""
         del label, most
         return []
 
-    def draw(self, pen: "ImageDraw", label: "Label", *, scale: float, color: str) -> None:
+    def draw(self, pen: "ImageDraw", label: Label, *, scale: float, color: str) -> None:
         """Draw a region on a Pillow image whose sides are ``scale`` times those of its image."""
         del pen, label, scale, color
 
@@ -241,7 +324,7 @@ def geometry_problem(geometry: str, *, fits: Callable[[Any], bool]) -> str:
     return "" if fits(value) else f"has the geometry {geometry[:80]!r}"
 
 
-def edges_of(label: "Label") -> tuple[float, float, float, float]:
+def edges_of(label: Label) -> tuple[float, float, float, float]:
     """Return the enclosing box of a region.
 
     Raises:
@@ -250,3 +333,40 @@ def edges_of(label: "Label") -> tuple[float, float, float, float]:
     if label.x1 is None or label.y1 is None or label.x2 is None or label.y2 is None:
         raise ValueError(f"{label} has no location")
     return label.x1, label.y1, label.x2, label.y2
+
+
+UNSURE = Label("unsure")
+NOTHING = Label("none")
+
+
+def area_of(label: Label) -> "BaseGeometry":
+    """Return an area as a valid shapely geometry; see ``Shape.region``.
+
+    Raises:
+        ValueError: the label is not an area.
+    """
+    return SHAPES[label.shape].region(label)
+
+
+def outlines_of(label: Label) -> list[list[float]]:
+    """Return the outlines ``x, y, x, y, …`` of an area, in pixels; those of a mask along its edge.
+
+    Raises:
+        ValueError: the label is not an area.
+    """
+    return SHAPES[label.shape].outlines(label)
+
+
+def boxes_of(labels: Sequence[Label]) -> FloatArray:
+    """Return the ``(N, 4)`` enclosing boxes, absolute pixels; missing ones as NaN."""
+    return as_boxes([(each.x1, each.y1, each.x2, each.y2) for each in labels])
+
+
+def _json(values: Iterable[Any]) -> str:
+    rounded: list[Any] = [
+        [round(float(each), _DECIMALS) for each in value]
+        if isinstance(value, Sequence)
+        else round(float(value), _DECIMALS)
+        for value in values
+    ]
+    return json.dumps(rounded)

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from annotation_platform.schema.shapes.label import Label
-from annotation_platform.schema.shapes.shape import Kind, Shape
+from annotation_platform.schema.shapes.shape import Kind, Label, Shape
 
 
 class _Statement(Shape):

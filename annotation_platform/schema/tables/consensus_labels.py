@@ -2,14 +2,18 @@
 
 from annotation_platform.schema.tables.shared import (
     ANNOTATIONS_ON_IMAGE,
+    ATTRIBUTES,
     CLASS_NAME,
     GEOMETRY,
+    IGNORE,
     IMAGE_ID,
     LABEL_ID,
+    OBJECT_GROUP_ID,
     ROUND_ID,
     SHAPE,
     SUPPORT,
     TASK_ID,
+    TRACK_ID,
     X1,
     X2,
     Y1,
@@ -18,7 +22,7 @@ from annotation_platform.schema.tables.shared import (
 from annotation_platform.schema.tables.table import Table, flag, number
 
 
-class ConsensusLabels(Table, name="consensus_labels"):
+class ConsensusLabels(Table, name="consensus_labels", version=2):
     """One resolved set of labels per image."""
 
     round_id = ROUND_ID
@@ -32,6 +36,10 @@ class ConsensusLabels(Table, name="consensus_labels"):
     x2 = X2
     y2 = Y2
     geometry = GEOMETRY
+    attributes = ATTRIBUTES
+    ignore = IGNORE
+    track_id = TRACK_ID
+    object_group_id = OBJECT_GROUP_ID
     support = SUPPORT
     annotations = ANNOTATIONS_ON_IMAGE.formerly("answers")
     class_agreement = number("share of supporters who chose the class", 0, 1)

@@ -3,14 +3,18 @@
 from annotation_platform.schema.tables.shared import (
     ANNOTATION_ID,
     ANNOTATOR,
+    ATTRIBUTES,
     CLASS_NAME,
     GEOMETRY,
+    IGNORE,
     IMAGE_ID,
+    OBJECT_GROUP_ID,
     PURPOSE,
     ROUND_ID,
     SHA256,
     SHAPE,
     TASK_ID,
+    TRACK_ID,
     X1,
     X2,
     Y1,
@@ -19,7 +23,7 @@ from annotation_platform.schema.tables.shared import (
 from annotation_platform.schema.tables.table import Table, count, flag, number, text, time
 
 
-class HumanLabels(Table, name="human_labels"):
+class HumanLabels(Table, name="human_labels", version=2):
     """One row per label of each counted annotation, from the ledger."""
 
     round_id = ROUND_ID
@@ -37,6 +41,10 @@ class HumanLabels(Table, name="human_labels"):
     x2 = X2
     y2 = Y2
     geometry = GEOMETRY
+    attributes = ATTRIBUTES
+    ignore = IGNORE
+    track_id = TRACK_ID
+    object_group_id = OBJECT_GROUP_ID
     lead_time_seconds = number("seconds spent on the answer", 0, unit="seconds")
     submitted_at = time("when the answer took this form")
     weights_sha256 = text("model behind the pre-annotation it began from; empty: none")

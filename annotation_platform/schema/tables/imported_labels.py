@@ -1,12 +1,16 @@
 """Labels that arrived with their images."""
 
 from annotation_platform.schema.tables.shared import (
+    ATTRIBUTES,
     CLASS_NAME,
     GEOMETRY,
+    IGNORE,
     IMAGE_ID,
     LABEL_ID,
+    OBJECT_GROUP_ID,
     ROUND_ID,
     SHAPE,
+    TRACK_ID,
     X1,
     X2,
     Y1,
@@ -15,7 +19,7 @@ from annotation_platform.schema.tables.shared import (
 from annotation_platform.schema.tables.table import Table, text
 
 
-class ImportedLabels(Table, name="imported_labels"):
+class ImportedLabels(Table, name="imported_labels", version=2):
     """The labels that accepted images landed with: usable, or not and why."""
 
     round_id = ROUND_ID
@@ -28,5 +32,9 @@ class ImportedLabels(Table, name="imported_labels"):
     x2 = X2
     y2 = Y2
     geometry = GEOMETRY
+    attributes = ATTRIBUTES
+    ignore = IGNORE
+    track_id = TRACK_ID
+    object_group_id = OBJECT_GROUP_ID
     origin = text("where the labels are from, as the sidecar says")
     problem = text("why the image's labels cannot be used; empty if they can")

@@ -1,10 +1,12 @@
 """What a model predicts of images, and which images it saw."""
 
 from annotation_platform.schema.tables.shared import (
+    ATTRIBUTES,
     CLASS_NAME,
     IMAGE_ID,
     ROUND_ID,
     SHA256,
+    TRACK_ID,
     X1,
     X2,
     Y1,
@@ -25,6 +27,8 @@ class _Predictions(Table):
     y1 = Y1
     x2 = X2
     y2 = Y2
+    attributes = ATTRIBUTES
+    track_id = TRACK_ID
     score = number("probability that class and place are right (IoU 0.5), 0 to 1", 0, 1)
     raw_score = number("the model's own confidence, 0 to 1", 0, 1)
     weights_sha256 = text("digest of the newest weights that made it", pattern=SHA256)
@@ -47,7 +51,7 @@ class _PredictedImages(Table):
     device = text("what looked: cpu or cuda")
 
 
-class ModelPredictions(_Predictions, name="model_predictions"):
+class ModelPredictions(_Predictions, name="model_predictions", version=2):
     """One row per box that the promoted model proposes, and per choice, likely or not."""
 
 
@@ -55,7 +59,7 @@ class PredictedImages(_PredictedImages, name="predicted_images"):
     """One row per image that the promoted model looked at, with or without a proposal."""
 
 
-class HeldOutPredictions(_Predictions, name="held_out_predictions"):
+class HeldOutPredictions(_Predictions, name="held_out_predictions", version=2):
     """What the model of a round's proposals sees in images whose labels no model learned from."""
 
 

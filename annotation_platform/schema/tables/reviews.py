@@ -2,15 +2,19 @@
 
 from annotation_platform.schema.tables.shared import (
     ANNOTATIONS_ON_IMAGE,
+    ATTRIBUTES,
     BACKEND_TASK,
     CLASS_NAME,
     GEOMETRY,
+    IGNORE,
     IMAGE_ID,
     LABEL_ID,
+    OBJECT_GROUP_ID,
     ROUND_ID,
     SHAPE,
     SUPPORT,
     TASK_ID,
+    TRACK_ID,
     X1,
     X2,
     Y1,
@@ -34,7 +38,7 @@ class ReviewTasks(Table, name="review_tasks"):
     backend_task = BACKEND_TASK
 
 
-class ReviewedLabels(Table, name="reviewed_labels"):
+class ReviewedLabels(Table, name="reviewed_labels", version=2):
     """The labels of a round as they may be published: undisputed, or decided by a reviewer."""
 
     round_id = ROUND_ID
@@ -48,6 +52,10 @@ class ReviewedLabels(Table, name="reviewed_labels"):
     x2 = X2
     y2 = Y2
     geometry = GEOMETRY
+    attributes = ATTRIBUTES
+    ignore = IGNORE
+    track_id = TRACK_ID
+    object_group_id = OBJECT_GROUP_ID
     support = SUPPORT
     annotations = ANNOTATIONS_ON_IMAGE.formerly("answers")
     decision = states("undisputed, or what became of the dispute", ReviewDecision)

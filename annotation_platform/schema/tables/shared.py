@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from annotation_platform.schema.shapes import SHAPES
 from annotation_platform.schema.tables.table import (
+    Column,
     count,
     flag,
     number,
@@ -122,6 +123,7 @@ LANDED_IMAGE_ID = optional_text(
 SOURCE_KEY = text("name under the landing zone, as it landed")
 STAMP = text("tells two contents under one name apart")
 TASK_ID = text("round, step and image")
+STEP = text("the pipeline step of the task").or_else("labels").as_key()
 PURPOSE = states("label, or gold: the answer is known", Purpose)
 ANNOTATOR = text("pseudonym")
 ANNOTATION_ID = text("back end and annotation id")
@@ -147,10 +149,24 @@ LONGITUDE = number("degrees east", -180, 180, unit="degrees")
 DEVICE = optional_text("what took it")
 LICENCE = optional_text("under which it may be used")
 CONSENT = optional_text("who agreed to what")
+PARENT_ID = optional_text("SHA-256 of the landed video or image that it is a part of")
+FRAME_INDEX = Column("Int64", "position in its parent, from 0", nullable=True, low=0)
+TIMESTAMP_SECONDS = number("time from the start of its parent", 0, unit="seconds")
+ATTRIBUTES = text("further properties of the label as a JSON object; empty if none").or_else("")
+IGNORE = flag("whether training and evaluation leave the label out").or_else(False)
+TRACK_ID = optional_text("id of the object across the frames of a video")
+OBJECT_GROUP_ID = optional_text("id that labels of one group share, such as parts of one object")
 OTHER_METADATA = text("further fields of its sidecar as a JSON object; empty if none")
 
 LABEL_COLUMNS = ["shape", "class_name", "x1", "y1", "x2", "y2", "geometry"]
 """What a row says as a label of ``schema/shapes``."""
+NO_EXTRAS: dict[str, str | bool | None] = {
+    "attributes": "",
+    "ignore": False,
+    "track_id": None,
+    "object_group_id": None,
+}
+"""The further columns of a label, with the values of a label that uses none of them."""
 METADATA_COLUMNS = [
     "source",
     "captured_at",

@@ -68,8 +68,8 @@ class Column:
         low, high: the smallest and the largest number; None: no limit.
         key: whether it is a part of the key, of which a table holds each value once.
         renamed_from: its names in files of older releases, the latest first.
-        default: its value in files of older releases that lack it. With None a nullable column
-            is empty there, and any other one is an error.
+        default: its value where rows, or files of older releases, lack it. With None a nullable
+            column is empty there, and any other one is an error.
         renamed_values: texts in files of older releases, each with the text that replaces it.
         name: its name in its tables, once a class has it.
     """
@@ -101,6 +101,10 @@ class Column:
     def as_key(self) -> "Column":
         """Return the column as a part of a key."""
         return replace(self, key=True)
+
+    def or_else(self, default: object) -> "Column":
+        """Return the column with a value for rows and older files that lack it."""
+        return replace(self, default=default)
 
     def formerly(self, *names: str, **values: str) -> "Column":
         """Return the column with what files of older releases hold instead.
@@ -198,6 +202,13 @@ class Table:
         return cls.columns[name]
 
     @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """Return the default of each column that has one, by name."""
+        return {
+            key: column.default for key, column in cls.columns.items() if column.default is not None
+        }
+
+    @classmethod
     def maps_older_files(cls) -> bool:
         """Return whether files of an older release hold anything under other names or defaults."""
         columns = cls.columns.values()
@@ -213,18 +224,24 @@ class Table:
 
     @classmethod
     def from_rows(cls, rows: Sequence[Mapping[str, object]]) -> "Frame[Self]":
-        """Return rows as the checked table; no rows give the empty table."""
-        return cls.conform(pd.DataFrame(rows, columns=list(cls.columns)))
+        """Return rows as the checked table; no rows give the empty table.
+
+        A row that lacks a column has its default there.
+        """
+        defaults = cls.defaults()
+        filled = [{**defaults, **row} for row in rows] if defaults else rows
+        return cls.conform(pd.DataFrame(filled, columns=list(cls.columns)))
 
     @classmethod
     def conform(cls, frame: pd.DataFrame, *, where: str = "") -> "Frame[Self]":
         """Return ``frame`` as the checked table: its columns in order, of their types.
 
-        Further columns are left out, those that are missing have no values.
+        Further columns are left out; missing ones have their default, or no values.
         """
         if frame.empty:
             return cls.empty()
-        frame = frame.reindex(columns=list(cls.columns)).reset_index(drop=True)
+        missing = {key: value for key, value in cls.defaults().items() if key not in frame}
+        frame = frame.assign(**missing).reindex(columns=list(cls.columns)).reset_index(drop=True)
         for key, column in cls.columns.items():
             if column.dtype == TIME:
                 # A column in which all are missing has no time zone to start from.

@@ -6,18 +6,19 @@ from annotation_platform.schema.tables.shared import (
     PURPOSE,
     ROUND_ID,
     SHA256,
+    STEP,
     TASK_ID,
     TaskState,
 )
 from annotation_platform.schema.tables.table import Table, count, flag, states, text
 
 
-class LabelTasks(Table, name="label_tasks"):
+class LabelTasks(Table, name="label_tasks", version=2):
     """One row per place: each of the k blind copies of each task."""
 
     round_id = ROUND_ID
     task_id = TASK_ID.as_key()
-    step = text("the pipeline step of the task, e.g. boxes")
+    step = STEP
     image_id = IMAGE_ID
     place = count("number of the assignment", low=1, key=True)
     stands_for = count(
@@ -32,11 +33,12 @@ class LabelTasks(Table, name="label_tasks"):
     backend_task = BACKEND_TASK
 
 
-class RoundTasks(Table, name="round_tasks"):
+class RoundTasks(Table, name="round_tasks", version=2):
     """How far each task of a round is."""
 
     round_id = ROUND_ID
     task_id = TASK_ID.as_key()
+    step = STEP
     image_id = IMAGE_ID
     purpose = PURPOSE
     places = count("answers asked for")

@@ -1,17 +1,20 @@
 """The labels of a dataset version and the rounds that they are from."""
 
 from annotation_platform.schema.tables.shared import (
+    ATTRIBUTES,
     CAPTURED_AT,
     CLASS_NAME,
     CONSENT,
     DEVICE,
     GEOMETRY,
+    IGNORE,
     IMAGE_ID,
     LABEL_ID,
     LATITUDE,
     LICENCE,
     LONGITUDE,
     MD5,
+    OBJECT_GROUP_ID,
     OTHER_METADATA,
     ROUND,
     ROUND_ID,
@@ -19,6 +22,7 @@ from annotation_platform.schema.tables.shared import (
     SHAPE,
     SOURCE,
     SPLIT,
+    TRACK_ID,
     X1,
     X2,
     Y1,
@@ -27,7 +31,7 @@ from annotation_platform.schema.tables.shared import (
 from annotation_platform.schema.tables.table import Column, Table, count, text
 
 
-class TrainingSet(Table, name="training_set"):
+class TrainingSet(Table, name="training_set", version=2):
     """Every label of every finished round and every usable one that came with an image."""
 
     round_id = ROUND_ID
@@ -47,6 +51,10 @@ class TrainingSet(Table, name="training_set"):
     x2 = X2
     y2 = Y2
     geometry = GEOMETRY
+    attributes = ATTRIBUTES
+    ignore = IGNORE
+    track_id = TRACK_ID
+    object_group_id = OBJECT_GROUP_ID
     class_id = Column("Int64", "id of the class", nullable=True, low=0)
     origin = text("people, auto, or where the labels that came with the image are from")
     support = count("annotators who saw this object; 0 if it came with the image")

@@ -50,7 +50,7 @@ def drawn(annotations, truth, *, gold=None):
         for number, label in enumerate(known or [NOTHING])
     ]
     sizes = pd.DataFrame({"image_id": [], "width": [], "height": []})
-    together = pd.concat(labels, ignore_index=True).assign(wave=0)
+    together = pd.concat(labels, ignore_index=True).assign(batch=0)
     return Record(together, pd.DataFrame(rows, columns=COLUMNS), sizes, ONTOLOGY)
 
 
@@ -119,7 +119,7 @@ def test_without_a_price_no_cost_and_without_times_no_seconds_are_told():
 
 def test_stopping_at_a_lead_asks_more_about_what_is_hard():
     record = crowd(200, 7, 0.7)
-    asked = policy(record, stop_at_lead=2, most_annotations=7)
+    asked = policy(record, vote_margin=2, maximum_annotations=7)
     found = backtest(record, policy(record), asked, draws=5).figures
     # From two on, at most seven: between them, as two of three pairs agree or fewer.
     assert 400 < found["annotations"].policy.value < 1400
@@ -268,8 +268,8 @@ def test_more_annotations_than_there_are_is_refused_with_what_there_is():
 
 def test_to_ask_on_beyond_what_there_is_is_refused():
     record = crowd(60, 5, 0.6)
-    asked = policy(record, stop_at_lead=3, most_annotations=9)
-    with pytest.raises(DataError, match=r"stop_at_lead 3 with most_annotations 9 .* at most 5"):
+    asked = policy(record, vote_margin=3, maximum_annotations=9)
+    with pytest.raises(DataError, match=r"vote_margin 3 with maximum_annotations 9 .* at most 5"):
         backtest(record, policy(record), asked, draws=5)
 
 
@@ -291,11 +291,11 @@ def test_without_a_truth_nothing_can_be_told():
 
 def test_settings_that_would_have_changed_what_people_said_are_named():
     record = crowd(20, 3, 0.8)
-    other = policy(record, annotations_per_task=2, preannotate=False, blind_share=0.5)
+    other = policy(record, annotations_per_task=2, preannotate=False, without_predictions_share=0.5)
     found = backtest(record, policy(record), other, draws=1)
     assert found.notes == [
         "not replayed, because they would change annotations: labeling.preannotate,"
-        " labeling.blind_share"
+        " labeling.without_predictions_share"
     ]
 
 

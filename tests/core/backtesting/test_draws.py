@@ -14,7 +14,9 @@ DAY, NIGHT = Label.choice("day"), Label.choice("night")
 
 
 def annotated(annotations, *, later=()):
-    """Return labels of choices, ``{image: "dnd"}``; those of people in ``later`` came in wave 1."""
+    """Return labels of choices, ``{image: "dnd"}``; those of people in ``later`` came in
+    batch 1.
+    """
     names = {"d": DAY, "n": NIGHT}
     labels = human_labels(
         ONE,
@@ -23,7 +25,7 @@ def annotated(annotations, *, later=()):
             for image, votes in annotations.items()
         },
     )
-    return labels.assign(wave=labels["annotator"].isin(later).astype(int))
+    return labels.assign(batch=labels["annotator"].isin(later).astype(int))
 
 
 def people_of(draws, draw):
@@ -72,16 +74,17 @@ def test_more_annotations_are_asked_for_where_a_class_is_proposed():
 @pytest.mark.parametrize(
     ("votes", "sizes", "short"),
     [
-        # Two that agree lead by two.
+        # Two that agree margin by two.
         pytest.param("ddddd", {2}, False, id="all agree"),
-        # One each, then two more: three to one leads by two, two each asks for two more, and so on.
+        # One each, then two more: three to one vote_margins by two, two each asks for two more, and
+        # so on.
         pytest.param("ddddn", {2, 4}, False, id="one disagrees"),
         pytest.param("ddn", {2, 3}, True, id="there is no fourth"),
         pytest.param("ddnndn", {2, 4, 6}, False, id="until there are as many as are allowed"),
     ],
 )
 def test_annotations_are_asked_for_until_they_lead(votes, sizes, short):
-    policy = LabelingPolicy(stop_at_lead=2, most_annotations=6)
+    policy = LabelingPolicy(vote_margin=2, maximum_annotations=6)
     draws = Draws(annotated({"a": votes}), policy, {})
     rng = np.random.default_rng(0)
     drawn = [draws.draw(rng) for _ in range(100)]
@@ -91,7 +94,7 @@ def test_annotations_are_asked_for_until_they_lead(votes, sizes, short):
 
 def test_the_rows_of_a_draw_are_whole_annotations():
     annotations = {"a": {"ann": [Label.box("cat", 0, 0, 9, 9), DAY], "ben": [NIGHT]}}
-    labels = human_labels(ONE, annotations).assign(wave=0)
+    labels = human_labels(ONE, annotations).assign(batch=0)
     draws = Draws(labels, LabelingPolicy(annotations_per_task=1), {})
     rng = np.random.default_rng(0)
     sizes = {

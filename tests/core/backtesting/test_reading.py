@@ -102,13 +102,13 @@ def test_annotations_that_were_asked_for_since_are_of_later_waves(past):
         ]
 
     known = plan.add(plan.read(), [*places("a", 1), *places("b", 1)], guideline="", now=now)
-    # The second of b replaces its first, the others are asked for because those did not lead.
+    # The second of b replaces its first, the others are asked for because those did not margin.
     further = [*places("a", 2), *places("b", 2, stands_for=1)]
     known = plan.add(known, further, guideline="", now=now)
     plan.add(known, places("a", 3), guideline="", now=now)
     labels = read_record(past.lake, TODAY).labels
-    waves = dict(zip(labels["annotation_id"], labels["wave"], strict=True))
-    assert waves == {
+    batches = dict(zip(labels["annotation_id"], labels["batch"], strict=True))
+    assert batches == {
         "round-0001/a/ann": 0,
         "round-0001/a/ben": 1,
         "round-0001/a/cem": 2,

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from annotation_platform.consensus.agreement_tables import (
     agreement,
     agreement_by_class,
-    agreement_by_person,
 )
 from annotation_platform.consensus.kappa import krippendorff_alpha
 from annotation_platform.consensus.units import (
@@ -90,22 +89,11 @@ def test_agreement_in_all_is_worked_out_by_hand():
     assert found.class_alpha == pytest.approx(0.0)
 
 
-def test_agreement_by_person_counts_every_pair_the_person_is_in():
-    table = agreement_by_person(PAIR).set_index("annotator")
-    assert table.index.tolist() == ["ada", "ben", "cam"]
-    assert table["labels"].tolist() == [3, 2, 0]
-    assert table.loc[["ada", "ben"], "f1"].tolist() == pytest.approx([0.4, 0.4])
-    assert table.loc["ada", "others"] == 1
-    # Cam shares only images without any drawn object with the others: no number.
-    assert table.loc["cam", ["f1", "mean_iou", "kappa", "alpha"]].isna().all()
-
-
 def test_boxes_that_overlap_in_part_count_with_their_overlap():
     table = labels_table(
         ("one", "ada", [box("cat", 0, 0, 10, 10)]), ("one", "ben", [box("cat", 0, 2, 10, 12)])
     )
     assert agreement(table).mean_iou == pytest.approx(80 / 120)
-    assert agreement_by_person(table)["mean_iou"].tolist() == pytest.approx([2 / 3, 2 / 3])
 
 
 def test_choices_agree_like_any_nominal_label():
@@ -163,7 +151,6 @@ def test_nothing_to_compare_gives_missing_numbers_and_no_error():
         assert np.isnan([found.f1, found.mean_iou, found.alpha, found.class_alpha]).all()
     assert agreement_by_class(alone)["f1"].isna().all()
     assert agreement_by_class(empty).empty
-    assert agreement_by_person(empty).empty
 
 
 people = st.lists(
@@ -188,17 +175,10 @@ people = st.lists(
 
 @settings(max_examples=15, deadline=None)
 @given(people, st.randoms(use_true_random=False))
-def test_order_does_not_matter_and_persons_average_to_the_whole(annotations, random):
+def test_order_does_not_matter(annotations, random):
     table = labels_table(*annotations)
     order = list(range(len(table)))
     random.shuffle(order)
     shuffled = table.iloc[order].reset_index(drop=True)
-    for measure in (agreement_by_class, agreement_by_person):
-        pd.testing.assert_frame_equal(measure(table), measure(shuffled))
-    alphas = agreement_by_person(table).set_index("annotator")["alpha"]
-    units = region_units(voting_rows(table))
-    if len(units):
-        people_of = units.groupby("unit")["annotator"].transform("size")
-        weight = units[people_of > 1].groupby("annotator").size()
-        mean = (alphas.reindex(weight.index) * weight).sum(min_count=1) / weight.sum()
-        assert mean == pytest.approx(agreement(table).alpha, nan_ok=True, abs=1e-9)
+    pd.testing.assert_frame_equal(agreement_by_class(table), agreement_by_class(shuffled))
+    assert agreement(table).alpha == pytest.approx(agreement(shuffled).alpha, nan_ok=True)

@@ -17,7 +17,7 @@ from annotation_platform.consensus.intervals import (
 BOX = ["x1", "y1", "x2", "y2"]
 
 
-def decisions(anchoring, *, images, blind_share, rng, people=6):
+def decisions(anchoring, *, images, without_predictions_share, rng, people=6):
     """Return decisions of people who take a proposal as it is with a known probability.
 
     People differ in skill, images in difficulty: on a hard one everybody parts from the model.
@@ -25,7 +25,7 @@ def decisions(anchoring, *, images, blind_share, rng, people=6):
     skill = rng.uniform(0.4, 0.9, people)
     difficulty = rng.normal(0.0, 1.0, images)
     person, image = (each.ravel() for each in np.indices((people, images)))
-    shown = rng.random(len(person)) >= blind_share
+    shown = rng.random(len(person)) >= without_predictions_share
     objects = 1 + rng.poisson(3.0, images)[image]
     person, image, shown = (np.repeat(each, objects) for each in (person, image, shown))
     logit = np.log(skill / (1 - skill))[person] + difficulty[image]
@@ -37,12 +37,14 @@ def decisions(anchoring, *, images, blind_share, rng, people=6):
 
 
 @pytest.mark.parametrize("anchoring", [0.0, 0.3, 0.6])
-@pytest.mark.parametrize(("images", "blind_share"), [(25, 0.2), (100, 0.1)])
-def test_a_known_anchoring_lies_in_the_interval(anchoring, images, blind_share):
+@pytest.mark.parametrize(("images", "without_predictions_share"), [(25, 0.2), (100, 0.1)])
+def test_a_known_anchoring_lies_in_the_interval(anchoring, images, without_predictions_share):
     inside, of_people, estimates = [], [], []
     for seed in range(200):
         rng = np.random.default_rng(seed)
-        made = decisions(anchoring, images=images, blind_share=blind_share, rng=rng)
+        made = decisions(
+            anchoring, images=images, without_predictions_share=without_predictions_share, rng=rng
+        )
         crowd = crowd_anchoring(made)
         inside.append(crowd.low <= anchoring <= crowd.high)
         estimates.append(crowd.anchoring)

@@ -66,7 +66,9 @@ def test_what_changed_is_named_and_nothing_else(change, drifted):
 def test_a_batch_of_the_same_kind_seldom_raises_an_alarm():
     rng = np.random.default_rng(0)
     alarms = sum(
-        bool(drift(drawn("n", 40, rng), drawn("k", 80, rng), n, level=0.1, least_effect=0).drifted)
+        bool(
+            drift(drawn("n", 40, rng), drawn("k", 80, rng), n, level=0.1, minimum_effect=0).drifted
+        )
         for n in range(200)
     )
     assert alarms <= binom.ppf(0.999, 200, 0.1)

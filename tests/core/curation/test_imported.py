@@ -12,9 +12,9 @@ from annotation_platform.curation.gates import refused_labels
 from annotation_platform.curation.imported import imported_labels, turned_upright
 from annotation_platform.images.decoding import decode_image
 from annotation_platform.schema.geometry import BOX_COLUMNS, as_boxes
+from annotation_platform.schema.keys import raw_key, sidecar_key
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.tables import CleanedImages, RawImages
-from annotation_platform.storage.keys import raw_key, sidecar_key
 from annotation_platform.storage.objects import LocalObjectStore
 
 ONTOLOGY = Ontology.from_names(["boat", "person"])

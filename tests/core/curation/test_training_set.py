@@ -94,9 +94,9 @@ def raw(round_id, number, **metadata):
 
 def imported(round_id, number, *, box=(5.0, 6.0, 20.0, 30.0), name="dog", problem=""):
     label_row = label(round_id, number, box=box, name=name)
-    columns = ImportedLabels.empty().columns
     known = {"origin": "coco:a.json", "problem": problem}
-    return {key: label_row.get(key, known.get(key)) for key in columns}
+    held = {key: value for key, value in label_row.items() if key in ImportedLabels.columns}
+    return held | known
 
 
 @pytest.fixture
@@ -334,17 +334,13 @@ def add_auto(tables, round_id, numbers, *, box=(1.0, 2.0, 30.5, 40.25), name="ca
     if new:
         images = [cleaned(round_id, n) for n in numbers]
         tables.write(CleanedImages, round_id, CleanedImages.from_rows(images))
-    columns = AutoLabels.empty().columns
     marked = {
         "score": 0.99,
         "confidence": 0.98,
         "seen_again": False,
         "weights_sha256": digest(7),
     }
-    rows = [
-        {key: (label(round_id, n, box=box, name=name) | marked)[key] for key in columns}
-        for n in numbers
-    ]
+    rows = [label(round_id, n, box=box, name=name) | marked for n in numbers]
     tables.write(AutoLabels, round_id, AutoLabels.from_rows(rows))
     granted = dict.fromkeys(Certificates.empty().columns, 0)
     text = dict.fromkeys(["class_name", "reason", "weights_sha256", "profile", "calibration"], "")

@@ -11,8 +11,8 @@ from annotation_platform.demo.scenes import ONTOLOGY, draw_batch
 from annotation_platform.demo.sprites import DRAW, Pen
 from annotation_platform.errors import DataError
 from annotation_platform.images.decoding import decode
-from annotation_platform.images.hashing import hash_bits, perceptual_hash
 from annotation_platform.images.quality import measure, unusable
+from annotation_platform.images.signature import signature
 from annotation_platform.policy import CleaningPolicy
 
 
@@ -125,7 +125,7 @@ def test_cleaning_gives_each_file_the_expected_outcome(batch):
 
 def test_only_the_copies_are_near_duplicates(batch):
     names = [name for name, outcome in batch.expected.items() if outcome != "quarantined"]
-    bits = hash_bits([perceptual_hash(decode(batch.files[name])) for name in names])
+    bits = np.array([signature(decode(batch.files[name])).hashes[0, 0] for name in names])
     apart = np.bitwise_count(bits[:, None] ^ bits[None, :])
     alike = {tuple(sorted((names[a], names[b]))) for a, b in np.argwhere(apart <= 6) if a < b}
     copies = [name for name, outcome in batch.expected.items() if outcome == "duplicate"]
@@ -140,9 +140,8 @@ def test_later_batches_repeat_an_image_of_the_previous_batch():
     resaved = next(name for name in second.files if name.startswith("harbour-01-0001"))
     assert resaved > original
     assert second.expected[resaved] == "duplicate"
-    hashes = hash_bits(
-        [perceptual_hash(decode(data)) for data in (first.files[original], second.files[resaved])]
-    )
+    files = (first.files[original], second.files[resaved])
+    hashes = np.array([signature(decode(data)).hashes[0, 0] for data in files])
     assert np.bitwise_count(hashes[0] ^ hashes[1]) <= 6
 
 

@@ -14,8 +14,8 @@ from annotation_platform.formats.coco import (
     read_coco,
     read_coco_boxes,
     render_coco,
-    write_coco,
 )
+from annotation_platform.formats.files import write_files
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import Ontology
@@ -46,7 +46,7 @@ def annotations(dataset):
 @given(dataset=datasets(shapes=REGIONS))
 def test_every_shape_object_and_attribute_comes_back(tmp_path_factory, dataset):
     folder = tmp_path_factory.mktemp("coco")
-    write_coco(dataset, folder)
+    write_files(render_coco(dataset), folder)
     read = read_coco(folder)
     assert read.ontology.id_of == ONTOLOGY.id_of
     assert_same_labels(read, dataset)
@@ -123,7 +123,9 @@ def test_a_label_without_a_position_is_refused():
 
 
 def test_the_smallest_numbers_are_written_as_json(tmp_path):
-    write_coco(dataset_of(row("a", Label.box("猫", 0.000002, 0, 1e-6, 1e-5 + 1e-6))), tmp_path)
+    write_files(
+        render_coco(dataset_of(row("a", Label.box("猫", 0.000002, 0, 1e-6, 1e-5 + 1e-6)))), tmp_path
+    )
     text = (tmp_path / "coco" / "annotations.json").read_text()
     assert json.loads(text)["annotations"][0]["bbox"] == [2e-6, 0.0, -1e-6, 1.1e-5]
 
@@ -288,7 +290,7 @@ def test_an_empty_dataset_is_written_and_read(tmp_path):
         pd.DataFrame(columns=["image_id", "class_name", *BOX_COLUMNS]),
         Ontology.from_names(["a"]),
     )
-    write_coco(empty, tmp_path)
+    write_files(render_coco(empty), tmp_path)
     read = read_coco(tmp_path)
     assert (len(read.images), len(read.labels), read.ontology.names) == (0, 0, ["a"])
     assert coco_losses(empty) == []

@@ -13,8 +13,8 @@ from annotation_platform.formats.createml import (
     createml_losses,
     read_createml,
     render_createml,
-    write_createml,
 )
+from annotation_platform.formats.files import write_files
 from annotation_platform.schema.dataset import IMAGE_COLUMNS, LABEL_COLUMNS, Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import Ontology
@@ -65,7 +65,7 @@ def rows_of(dataset):
 @given(dataset=datasets() | datasets(splits=("",)), seed=st.integers(0, 99))
 def test_boxes_come_back_to_a_millionth_of_a_pixel(tmp_path_factory, dataset, seed):
     folder = tmp_path_factory.mktemp("createml")
-    write_createml(dataset, folder)
+    write_files(render_createml(dataset), folder)
     read = read_createml(folder, sizes=dict.fromkeys(dataset.images["file_name"], SIZE))
     assert read.images.to_dict("records") == dataset.images.to_dict("records")
     names, edges = rows_of(dataset)

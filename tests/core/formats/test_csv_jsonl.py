@@ -16,9 +16,8 @@ from annotation_platform.formats.csv_jsonl import (
     read_jsonl,
     render_csv,
     render_jsonl,
-    write_csv,
-    write_jsonl,
 )
+from annotation_platform.formats.files import write_files
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import LabelClass, Ontology, RetiredClass
@@ -38,9 +37,12 @@ WHOLE_ONTOLOGY = Ontology(
     retired=(RetiredClass(id=11, name="dice", into=(7,)),),
 )
 FORMS = {
-    "csv": (write_csv, read_csv),
-    "spreadsheet": (lambda dataset, folder: write_csv(dataset, folder, spreadsheet=True), read_csv),
-    "jsonl": (write_jsonl, read_jsonl),
+    "csv": (lambda dataset, folder: write_files(render_csv(dataset), folder), read_csv),
+    "spreadsheet": (
+        lambda dataset, folder: write_files(render_csv(dataset, spreadsheet=True), folder),
+        read_csv,
+    ),
+    "jsonl": (lambda dataset, folder: write_files(render_jsonl(dataset), folder), read_jsonl),
 }
 
 
@@ -152,7 +154,7 @@ def test_no_spreadsheet_cell_begins_a_formula_and_the_exact_form_is_unchanged():
 
 
 def test_without_an_ontology_file_classes_are_those_of_the_rows(tmp_path):
-    write_csv(dataset_of(Label.box("猫", 1, 2, 3, 4)), tmp_path)
+    write_files(render_csv(dataset_of(Label.box("猫", 1, 2, 3, 4))), tmp_path)
     (tmp_path / "ontology.json").unlink()
     assert read_csv(tmp_path / "labels.csv").ontology.id_of == {"猫": 2}
 
@@ -160,7 +162,7 @@ def test_without_an_ontology_file_classes_are_those_of_the_rows(tmp_path):
 def test_thousands_of_points_in_a_cell_are_read(tmp_path):
     outline = [float(n % 997) for n in range(60_000)]
     dataset = dataset_of(Label.polygon("猫", [outline]))
-    write_csv(dataset, tmp_path)
+    write_files(render_csv(dataset), tmp_path)
     usual = csv.field_size_limit()
     assert as_records(read_csv(tmp_path)) == as_records(dataset)
     assert csv.field_size_limit() == usual

@@ -6,8 +6,8 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annotation_platform.formats.geometry import area_overlap, convert
-from annotation_platform.schema.shapes import Label
+from annotation_platform.formats.outlines import smallest_rotated_box
+from annotation_platform.schema.shapes import Label, outlines_of
 from annotation_platform.schema.shapes.raster import (
     checked,
     counts_from_text,
@@ -16,8 +16,7 @@ from annotation_platform.schema.shapes.raster import (
     text_from_counts,
     trace,
 )
-
-SQUARE = Label.box("a", 2, 3, 6, 8)
+from tests.core.formats.overlap import area_overlap
 
 
 @st.composite
@@ -85,52 +84,33 @@ def test_pixels_belong_to_an_outline_by_their_centre(outline, expected):
     assert rasterise([outline], width=4, height=3).astype(int).tolist() == expected
 
 
+def test_the_smallest_box_around_a_rotated_box_is_that_box():
+    turned = Label.rotated_box("a", 20, 20, 10, 4, 30)
+    polygon = Label.polygon("a", outlines_of(turned))
+    assert smallest_rotated_box(polygon).values == pytest.approx(turned.values, abs=1e-4)
+    # 40 of (10 cos 30 + 4 sin 30) (10 sin 30 + 4 cos 30) = 10.660 × 8.464 square pixels.
+    upright = Label.box("a", turned.x1, turned.y1, turned.x2, turned.y2)
+    overlap = area_overlap(turned, upright)
+    assert overlap == pytest.approx(40 / (10.6603 * 8.4641), abs=1e-4)
+
+
 @settings(max_examples=60, deadline=None)
 @given(stars())
-def test_a_polygon_converted_by_a_mask_keeps_its_pixels_and_reports_its_loss(star):
+def test_a_mask_of_a_polygon_loses_half_a_pixel_along_its_outline_at_most(star):
     size, outline = star
-    polygon = Label.polygon("a", [outline])
-    sides = {"width": int(2.4 * size), "height": int(2.4 * size)}
-    mask = convert(polygon, "mask", **sides)
-    back = convert(mask.label, "polygon", **sides)
-    assert back.overlap == 1.0
-    assert convert(back.label, "mask", **sides).label.geometry == mask.label.geometry
+    polygon, side = Label.polygon("a", [outline]), int(2.4 * size)
+    mask = Label.mask("a", rasterise([outline], width=side, height=side))
     # The outline moves by half a pixel's diagonal at most: that bounds the area that is lost.
     around = shapely.Polygon(np.reshape(outline, (-1, 2)))
     worst = 1 - around.length * np.sqrt(0.5) / around.area
-    overlap = area_overlap(polygon, back.label)
-    assert overlap >= worst
-    assert overlap == pytest.approx(mask.overlap)
-    assert mask.lossy == (overlap < 0.99)
-
-
-def test_boxes_on_whole_pixels_go_through_every_shape_unchanged():
-    for shape in ("rotated_box", "polygon", "mask"):
-        there = convert(SQUARE, shape, width=10, height=10)
-        assert (there.overlap, there.lossy) == (1.0, False)
-        back = convert(there.label, "box", width=10, height=10)
-        assert back.label == SQUARE
-        assert back.overlap == pytest.approx(1.0)
-
-
-def test_the_smallest_box_around_a_rotated_box_is_that_box():
-    turned = Label.rotated_box("a", 20, 20, 10, 4, 30)
-    polygon = convert(turned, "polygon", width=40, height=40)
-    again = convert(polygon.label, "rotated_box", width=40, height=40)
-    assert again.label.values == pytest.approx(turned.values, abs=1e-4)
-    # 40 of (10 cos 30 + 4 sin 30) (10 sin 30 + 4 cos 30) = 10.660 × 8.464 square pixels.
-    upright = convert(turned, "box", width=40, height=40)
-    assert upright.overlap == pytest.approx(40 / (10.6603 * 8.4641), abs=1e-4)
-    assert upright.lossy
+    assert area_overlap(polygon, mask) >= worst
 
 
 def test_an_impossible_conversion_is_an_error():
-    with pytest.raises(ValueError, match="only areas"):
-        convert(Label.keypoint("a", 1, 1), "mask", width=9, height=9)
     with pytest.raises(ValueError, match="without a pixel"):
-        convert(Label.box("a", 1.6, 1.6, 2.4, 2.4), "mask", width=9, height=9)
+        Label.mask("a", rasterise([[1.6, 1.6, 2.4, 1.6, 2.4, 2.4, 1.6, 2.4]], width=9, height=9))
     with pytest.raises(ValueError, match="enclose nothing"):
-        convert(Label.polygon("a", [[0, 0, 1, 1, 2, 2]]), "rotated_box", width=9, height=9)
+        smallest_rotated_box(Label.polygon("a", [[0, 0, 1, 1, 2, 2]]))
 
 
 @given(pixels())

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from annotation_platform.errors import DataError, FormatError
+from annotation_platform.formats.files import write_files
 from annotation_platform.formats.imagefolder import (
     imagefolder_losses,
     imagefolder_paths,
     is_one_choice,
     read_imagefolder,
     render_imagefolder,
-    write_imagefolder,
 )
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.ontology import Ontology
@@ -33,7 +33,7 @@ def test_boxes_and_choices_come_back(tmp_path_factory, dataset, seed):
     paths = imagefolder_paths(dataset)
     dataset = Dataset(dataset.images.assign(file_name=paths), dataset.labels, dataset.ontology)
     assert imagefolder_losses(dataset) == []
-    write_imagefolder(dataset, folder)
+    write_files(render_imagefolder(dataset), folder)
     shuffled = Dataset(
         dataset.images.sample(frac=1.0, random_state=seed),
         dataset.labels.sample(frac=1.0, random_state=seed),
@@ -63,7 +63,7 @@ def test_one_choice_per_image_becomes_class_folders_and_comes_back(tmp_path, spl
     assert is_one_choice(dataset)
     paths = imagefolder_paths(dataset, class_folders=True)
     assert paths[1] == f"{'train/' if splits else ''}Tag 1/01.png"
-    write_imagefolder(dataset, tmp_path, class_folders=True)
+    write_files(render_imagefolder(dataset, class_folders=True), tmp_path)
     for place in paths:
         (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
         Image.new("L", (6, 4)).save(tmp_path / place)

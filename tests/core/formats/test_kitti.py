@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from annotation_platform.errors import DataError, FormatError
-from annotation_platform.formats.kitti import kitti_losses, read_kitti, render_kitti, write_kitti
+from annotation_platform.formats.files import write_files
+from annotation_platform.formats.kitti import kitti_losses, read_kitti, render_kitti
 from annotation_platform.schema.dataset import IMAGE_COLUMNS, LABEL_COLUMNS, Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import Ontology
@@ -75,7 +76,7 @@ def make(images, labels, names=("Car", "Würfel")):
 @given(dataset=datasets(), seed=st.integers(0, 99))
 def test_boxes_and_cuboids_come_back(tmp_path_factory, dataset, seed):
     folder = tmp_path_factory.mktemp("kitti")
-    write_kitti(dataset, folder)
+    write_files(render_kitti(dataset), folder)
     read = read_kitti(folder, sizes=dict.fromkeys(dataset.images["image_id"], SIZE))
     assert read.images.to_dict("records") == dataset.images.to_dict("records")
     key = str

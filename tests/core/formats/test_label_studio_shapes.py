@@ -8,12 +8,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from annotation_platform.errors import DataError, FormatError
+from annotation_platform.formats.files import write_files
 from annotation_platform.formats.label_studio.reading import read_label_studio
 from annotation_platform.formats.label_studio.results import write_result
 from annotation_platform.formats.label_studio.writing import (
     label_studio_losses,
     render_label_studio,
-    write_label_studio,
 )
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.ontology import LabelClass, Ontology
@@ -49,7 +49,7 @@ def regions(*labels):
 @given(dataset=datasets())
 def test_every_shape_comes_back(tmp_path_factory, dataset):
     folder = tmp_path_factory.mktemp("label-studio")
-    write_label_studio(dataset, folder, prefix="s3://bucket/")
+    write_files(render_label_studio(dataset, prefix="s3://bucket/"), folder)
     if dataset.labels.empty:
         with pytest.raises(FormatError, match=r"no region or choice|no list of tasks"):
             read_label_studio(folder / "label_studio.json")
@@ -129,7 +129,7 @@ def test_an_image_without_labels_keeps_its_size_and_split(tmp_path):
         pd.DataFrame([row("c", Label.choice("night"))]),
         ONTOLOGY,
     )
-    write_label_studio(dataset, tmp_path)
+    write_files(render_label_studio(dataset), tmp_path)
     found = read_label_studio(tmp_path / "label_studio.json").dataset
     assert found.images.to_numpy().tolist() == images
     without_size = Dataset(

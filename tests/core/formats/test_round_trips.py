@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from annotation_platform.errors import DataError
-from annotation_platform.formats.coco import read_coco, render_coco, write_coco
-from annotation_platform.formats.yolo import read_yolo, render_yolo, write_yolo
+from annotation_platform.formats.coco import read_coco, render_coco
+from annotation_platform.formats.files import write_files
+from annotation_platform.formats.yolo import read_yolo, render_yolo
 from annotation_platform.schema.dataset import IMAGE_COLUMNS, LABEL_COLUMNS, Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS, as_boxes, iou_matrix
 from annotation_platform.schema.ontology import LabelClass, Ontology
@@ -85,7 +86,7 @@ def assert_same(read: Dataset, written: Dataset) -> None:
 @given(dataset=datasets())
 def test_coco_comes_back_as_it_was_written(tmp_path_factory, dataset):
     folder = tmp_path_factory.mktemp("coco")
-    write_coco(dataset, folder)
+    write_files(render_coco(dataset), folder)
     read = read_coco(folder)
     assert_same(read, dataset)
     assert set(read.images["file_name"]) == set(dataset.images["file_name"])
@@ -95,7 +96,7 @@ def test_coco_comes_back_as_it_was_written(tmp_path_factory, dataset):
 @given(dataset=datasets())
 def test_yolo_comes_back_as_it_was_written_and_never_leaves_the_image(tmp_path_factory, dataset):
     folder = tmp_path_factory.mktemp("yolo")
-    write_yolo(dataset, folder)
+    write_files(render_yolo(dataset), folder)
     images = dataset.images
     sizes = dict(zip(images["image_id"], zip(images["width"], images["height"]), strict=True))  # noqa: B905
     read = read_yolo(folder, sizes=sizes)
@@ -113,7 +114,7 @@ def test_yolo_comes_back_as_it_was_written_and_never_leaves_the_image(tmp_path_f
 @given(dataset=datasets(splits=("",)))
 def test_a_dataset_without_splits_is_one_coco_file(tmp_path_factory, dataset):
     folder = tmp_path_factory.mktemp("coco")
-    write_coco(dataset, folder)
+    write_files(render_coco(dataset), folder)
     assert [path.name for path in folder.rglob("*.json")] == ["annotations.json"]
     assert_same(read_coco(folder / "coco" / "annotations.json"), dataset)
 
@@ -179,13 +180,13 @@ def test_two_equal_boxes_on_one_image_stay_two():
 def test_pycocotools_reads_what_is_written(tmp_path, capsys):
     from pycocotools.coco import COCO
 
-    write_coco(ONE_BOX, tmp_path)
+    write_files(render_coco(ONE_BOX), tmp_path)
     truth = COCO(str(tmp_path / "coco" / "train.json"))
     assert len(truth.getAnnIds(catIds=[3])) == 1
 
 
 def test_yolo_reads_sizes_from_the_images_and_images_without_a_label_file(tmp_path):
-    write_yolo(ONE_BOX, tmp_path)
+    write_files(render_yolo(ONE_BOX), tmp_path)
     for split, name in [("train", "a" * 64), ("val", "b" * 64), ("val", "c" * 64)]:
         path = tmp_path / "images" / split / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from annotation_platform.errors import DataError, FormatError
+from annotation_platform.formats.files import write_files
 from annotation_platform.formats.voc import (
     read_voc,
     read_voc_file,
     render_voc,
     voc_losses,
-    write_voc,
 )
 from annotation_platform.schema.dataset import IMAGE_COLUMNS, LABEL_COLUMNS, Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS
@@ -76,7 +76,7 @@ def rows_of(dataset):
 @given(dataset=datasets(), one_based=st.booleans())
 def test_everything_comes_back_as_it_was_written(tmp_path_factory, dataset, one_based):
     folder = tmp_path_factory.mktemp("voc")
-    write_voc(dataset, folder, one_based=one_based)
+    write_files(render_voc(dataset, one_based=one_based), folder)
     read = read_voc(folder, one_based=one_based)
     assert read.problems == ()
     assert read.dataset.ontology.id_of == dataset.ontology.id_of
@@ -123,7 +123,7 @@ def test_the_first_pixel_is_0_0_1_1_or_counted_from_one_1_1_1_1():
 
 
 def test_images_without_a_box_and_classes_without_one_are_kept(tmp_path):
-    write_voc(PIXEL, tmp_path)
+    write_files(render_voc(PIXEL), tmp_path)
     assert "<object>" not in (tmp_path / "Annotations" / "b.xml").read_text()
     read = read_voc(tmp_path).dataset
     assert read.images["image_id"].tolist() == ["a", "b"]
@@ -132,7 +132,7 @@ def test_images_without_a_box_and_classes_without_one_are_kept(tmp_path):
 
 
 def test_an_image_in_its_folder_is_named_by_its_path(tmp_path):
-    write_voc(PIXEL, tmp_path)
+    write_files(render_voc(PIXEL), tmp_path)
     (tmp_path / "JPEGImages").mkdir()
     Image.new("L", (20, 10)).save(tmp_path / "JPEGImages" / "a.png")
     assert read_voc(tmp_path).dataset.images["file_name"].tolist() == ["JPEGImages/a.png", "b.png"]
@@ -140,7 +140,7 @@ def test_an_image_in_its_folder_is_named_by_its_path(tmp_path):
 
 def test_a_box_counted_from_one_may_be_one_pixel_wide(tmp_path):
     """As edges, the same box has no area and is reported."""
-    write_voc(PIXEL, tmp_path, one_based=True)
+    write_files(render_voc(PIXEL, one_based=True), tmp_path)
     assert len(read_voc(tmp_path, one_based=True).dataset.labels) == 2
     assert "object 1 (dog) has no area" in read_voc(tmp_path).problems[0]
 
@@ -210,7 +210,7 @@ def test_an_error_in_a_file_names_the_problem(tmp_path, text, says):
 
 
 def test_an_error_in_a_folder_names_the_problem(tmp_path):
-    write_voc(PIXEL, tmp_path)
+    write_files(render_voc(PIXEL), tmp_path)
     sets = tmp_path / "ImageSets" / "Main"
     (sets / "val.txt").write_text("\na\n")
     with pytest.raises(FormatError, match=r"val\.txt:2: image 'a' is also in the split train"):

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from annotation_platform.errors import DataError, FormatError
-from annotation_platform.formats.geometry import area_overlap
-from annotation_platform.formats.yolo import read_yolo, render_yolo, write_yolo, yolo_losses
+from annotation_platform.formats.files import write_files
+from annotation_platform.formats.yolo import read_yolo, render_yolo, yolo_losses
 from annotation_platform.schema.dataset import IMAGE_COLUMNS, LABEL_COLUMNS, Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import LabelClass, Ontology
 from annotation_platform.schema.shapes import Label, rotated_corners
+from tests.core.formats.overlap import area_overlap
 
 MORE = ["shape", "geometry", "instance", "attributes"]
 SIZES = {"a": (64, 48), "b": (64, 48)}
@@ -57,7 +58,7 @@ def labels_of(read):
 
 
 def round_trip(folder, given, task):
-    write_yolo(given, folder, task=task)
+    write_files(render_yolo(given, task=task), folder)
     return read_yolo(folder, sizes=SIZES)
 
 

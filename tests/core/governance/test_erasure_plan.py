@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 import pytest
 
 from annotation_platform.governance.erasure.plan import ErasurePlan, read_plan
-from annotation_platform.governance.erasure.record import PLAN
 from annotation_platform.images.signature import signature_rows
+from annotation_platform.storage.erasures import PLAN
 from annotation_platform.storage.objects import LocalObjectStore
 from annotation_platform.versioning.reissue import Move, Reissue
 

@@ -18,8 +18,8 @@ from annotation_platform.images.cleaning import clean_round
 from annotation_platform.images.probing import probe_image, stored_bytes
 from annotation_platform.ingestion.inspect import inspect_files
 from annotation_platform.policy import CleaningPolicy
+from annotation_platform.schema.keys import raw_key
 from annotation_platform.schema.tables import CleanedImages, RawImages
-from annotation_platform.storage.keys import raw_key
 from annotation_platform.storage.objects import LocalObjectStore
 
 PROJECT_ROOT = Path(__file__).parents[3]

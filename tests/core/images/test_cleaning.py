@@ -16,7 +16,7 @@ from annotation_platform.images.cleaning import Accepted, KeepImage, ProbeImage
 from annotation_platform.images.decoding import decode
 from annotation_platform.images.signature import SIGNATURE
 from annotation_platform.policy import CleaningPolicy
-from annotation_platform.storage.keys import image_key
+from annotation_platform.schema.keys import image_key
 from tests.core.images.conftest import POLICY, public_pairs, saved, scene
 
 
@@ -28,7 +28,7 @@ def exif(orientation):
 
 
 def signatures(store, round_id):
-    return np.load(io.BytesIO(store.get(f"likenesses/{round_id}.npy")), allow_pickle=False)
+    return np.load(io.BytesIO(store.get(f"signatures/{round_id}.npy")), allow_pickle=False)
 
 
 def test_each_defect_is_quarantined_with_its_reason_and_the_rest_goes_on(clean):
@@ -236,7 +236,7 @@ def test_signatures_are_kept_and_made_anew_where_they_are_missing(clean):
     sound = saved(scene(1), quality=90)
     files = {"a.jpg": sound, "b.png": saved(scene(2), "PNG"), "c.gif": saved(scene(3), "GIF")}
     first, store = clean({**files, "copy.jpg": sound, "cut.jpg": sound[:500]})
-    kept = store.get("likenesses/round-0001.npy")
+    kept = store.get("signatures/round-0001.npy")
     rows = signatures(store, "round-0001")
     assert rows.dtype == SIGNATURE
     accepted = first.loc[first["outcome"] == "accepted", "image_id"]
@@ -244,13 +244,24 @@ def test_signatures_are_kept_and_made_anew_where_they_are_missing(clean):
     again = {"again.jpg": saved(scene(1), quality=50), "mirror.png": saved(scene(2)[::-1], "PNG")}
     for damage in (None, b"", kept[:-7], np.lib.format.magic(1, 0) + b"\x05\x00junk\n"):
         if damage is not None:
-            store.put("likenesses/round-0001.npy", damage)
+            store.put("signatures/round-0001.npy", damage)
         else:
-            store.local_path("likenesses/round-0001.npy").unlink()
+            store.local_path("signatures/round-0001.npy").unlink()
         cleaned, _ = clean(again, later_than=1)
         assert cleaned["reason"].to_dict() == {"again.jpg": "near", "mirror.png": ""}
         assert cleaned.loc["mirror.png", "flags"] == "similar"
-        assert store.get("likenesses/round-0001.npy") == kept
+        assert store.get("signatures/round-0001.npy") == kept
+
+
+def test_signatures_of_an_earlier_release_are_read_where_it_left_them(clean):
+    _, store = clean({"a.jpg": saved(scene(1), quality=90)})
+    key = "signatures/round-0001.npy"
+    store.put("likenesses/round-0001.npy", store.get(key))
+    store.local_path(key).unlink()
+    cleaned, _ = clean({"again.jpg": saved(scene(1), quality=50)}, later_than=1)
+    assert cleaned["reason"].to_dict() == {"again.jpg": "near"}
+    # Missing signatures would be computed and written.
+    assert not store.exists(key)
 
 
 def test_what_a_person_put_back_is_accepted_unless_it_is_there_or_no_image(clean):
@@ -355,7 +366,7 @@ def test_the_result_does_not_depend_on_the_number_of_threads(clean, tmp_path, mo
     for workers in (1, 5):
         monkeypatch.setattr("annotation_platform.images.parallel._WORKERS", workers)
         cleaned, store = clean(files, later_than=0)
-        tables.append((cleaned, store.get("likenesses/round-0001.npy")))
+        tables.append((cleaned, store.get("signatures/round-0001.npy")))
     pd.testing.assert_frame_equal(tables[0][0], tables[1][0])
     assert tables[0][1] == tables[1][1]
 

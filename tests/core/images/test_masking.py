@@ -68,12 +68,12 @@ def test_the_same_box_twice_is_one_region_and_none_is_none():
     assert masked_regions(as_boxes([]), width=9, height=9, margin=0.15) == []
 
 
-@pytest.mark.parametrize("way", ["blur", "grey"])
-def test_two_images_that_differ_under_the_mask_alone_become_the_same_png(way):
+@pytest.mark.parametrize("style", ["blur", "grey"])
+def test_two_images_that_differ_under_the_mask_alone_become_the_same_png(style):
     one = scene(1)
     other = shuffled(one, REGION)
     assert (one != other).any(axis=-1).sum() > 3000
-    made = [masked_image(saved(each, "PNG"), [REGION], way=way) for each in (one, other)]
+    made = [masked_image(saved(each, "PNG"), [REGION], style=style) for each in (one, other)]
     assert made[0] == made[1]
     seen = decode(made[0])
     kept = outside(seen.shape, REGION)
@@ -97,7 +97,7 @@ def test_a_jpeg_hides_the_same_and_keeps_the_rest_but_for_rounding(sampling, mea
     assert np.abs(before[0] - before[1])[within].mean() > 10
     # What coding made of the two cells' means, which were equal, is all that tells them apart.
     assert np.abs(seen[0] - seen[1])[within].mean() < 1
-    grey = [decode(masked_image(data, [REGION], way="grey")).astype(int) for data in coded]
+    grey = [decode(masked_image(data, [REGION], style="grey")).astype(int) for data in coded]
     # Colours stored of every second pixel reach into the blocks beside the region, no further.
     assert (grey[0] == grey[1])[within | outside(one.shape, grown(REGION, 18))].all()
 
@@ -121,12 +121,12 @@ def test_boxes_that_touch_show_one_mean_and_not_several_of_the_same_face():
     st.floats(0, 0.5),
 )
 def test_whatever_the_boxes_nothing_outside_changes_and_colours_stay_within_range(
-    seed, corners, way, margin
+    seed, corners, style, margin
 ):
     pixels = np.random.default_rng(seed).integers(40, 200, (37, 53, 3), dtype=np.uint8)
     boxes = as_boxes([[min(a, c), min(b, d), max(a, c), max(b, d)] for a, b, c, d in corners])
     regions = masked_regions(boxes, width=53, height=37, margin=margin)
-    seen = mask_pixels(pixels, regions, way=way)
+    seen = mask_pixels(pixels, regions, style=style)
     kept = outside(pixels.shape, *regions)
     assert (seen[kept] == pixels[kept]).all()
     assert seen.min() >= 40

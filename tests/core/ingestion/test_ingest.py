@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from annotation_platform.ingestion.landing_zone import Put
-from annotation_platform.storage.keys import raw_key
+from annotation_platform.schema.keys import raw_key
 from tests.core.ingestion.conftest import form_round
 
 

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from annotation_platform.errors import DataError, FormatError
-from annotation_platform.formats.coco import write_coco
+from annotation_platform.formats.coco import render_coco
+from annotation_platform.formats.files import write_files
 from annotation_platform.formats.label_studio.results import write_result
-from annotation_platform.formats.yolo import write_yolo
+from annotation_platform.formats.yolo import render_yolo
 from annotation_platform.ingestion.labels import (
     ImageLabels,
     LabelFiles,
@@ -80,12 +81,12 @@ def boxes_of(dataset, image_id):
 
 
 def as_coco(dataset, folder):
-    write_coco(dataset, folder)
+    write_files(render_coco(dataset), folder)
     return folder / "coco"
 
 
 def as_yolo(dataset, folder):
-    write_yolo(dataset, folder)
+    write_files(render_yolo(dataset), folder)
     return folder
 
 

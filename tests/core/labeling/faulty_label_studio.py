@@ -62,7 +62,7 @@ class Exchange:
 
 
 def obey(exchange):
-    """No fault: do it and say so."""
+    """No fault: the request is performed and answered."""
     exchange.response(*exchange.perform())
 
 
@@ -222,7 +222,7 @@ class FaultyLabelStudio:
         with self._lock:
             return sorted((t["data"]["task_id"], t["data"]["place"]) for t in self.tasks.values())
 
-    def say(self, task, user, result, **fields):
+    def annotate(self, task, user, result, **fields):
         """Submit an annotation as a person, and return its number."""
         with self._lock:
             now = self._now()
@@ -456,7 +456,7 @@ class FaultyLabelStudio:
         key = body.get("unique_id")
         if key and any(each["unique_id"] == key for each in self.annotations.values()):
             return 409, {"detail": "Annotation with this unique id already exists"}
-        number = self.say(task, user, **body)
+        number = self.annotate(task, user, **body)
         return 201, self.annotations[number]
 
     def edit(self, annotation, *, body, **_):

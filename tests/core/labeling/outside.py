@@ -19,9 +19,9 @@ from annotation_platform.labeling.counting import count_annotations
 from annotation_platform.labeling.ledger import as_revision
 from annotation_platform.labeling.tasks import tasks_table
 from annotation_platform.schema.annotations import PreAnnotation
+from annotation_platform.schema.keys import image_key
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import Label
-from annotation_platform.storage.keys import image_key
 
 ROUND = "round-0001"
 ONTOLOGY = Ontology.from_names(["boat", "Seezeichen, „7“"])

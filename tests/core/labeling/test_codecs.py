@@ -50,6 +50,8 @@ from annotation_platform.schema.annotations import (
 )
 from annotation_platform.schema.ontology import LabelClass, Ontology
 from annotation_platform.schema.shapes import UNSURE, Label
+from annotation_platform.schema.tables import HumanLabels
+from annotation_platform.schema.tables.shared import NO_EXTRAS
 from annotation_platform.storage.objects import LocalObjectStore
 from tests.core.labeling.outside import (
     HEIGHT,
@@ -124,8 +126,14 @@ def test_lines_of_the_first_release_give_the_labels_that_they_gave(store, round_
         round_id, count_annotations(revisions, tasks), tasks,
         images.assign(width=WIDTH, height=HEIGHT), ONTOLOGY, names,
     )  # fmt: skip
-    # The recorded labels have the column names of release 0.1.0.
-    table = table.rename(columns={"annotation_id": "answer_id"})
+    # The recorded labels have the columns of release 0.1.0, under their names.
+    assert (table[list(NO_EXTRAS)].isna() | table[list(NO_EXTRAS)].isin(["", False])).all(axis=None)
+    first_names = {
+        name: column.renamed_from[-1]
+        for name, column in HumanLabels.columns.items()
+        if column.renamed_from
+    }
+    table = table.drop(columns=list(NO_EXTRAS)).rename(columns=first_names)
     text = table.to_json(orient="records", date_format="iso", double_precision=15)
     # Problems of release 0.1.0 have another word for images.
     recorded = (OLD / "human_labels.json").read_text()
@@ -147,7 +155,7 @@ def test_what_back_ends_show_again_after_an_upgrade_is_no_further_revision(store
 
 
 def test_a_simulated_round_of_the_first_release_goes_on_in_the_same_file(simulated):
-    (assignment,) = simulated.open_places("ada")[:1]
+    (assignment,) = simulated.open_assignments("ada")[:1]
     assert assignment.pre_annotations.codec == FIRST_CODEC
     assert same_labels(
         decode(assignment.pre_annotations, CANVAS).labels, [proposal(10, 20, 60, 80).label]

@@ -92,7 +92,7 @@ def requests_of(act):
 def annotated(server, tasks=4):
     ids = publish(server, tasks)
     for task in ids.values():
-        server.say(int(task), ADMINISTRATOR, [{"value": {"x": 1.5}}])
+        server.annotate(int(task), ADMINISTRATOR, [{"value": {"x": 1.5}}])
     return ids
 
 
@@ -260,9 +260,9 @@ def test_of_a_place_that_is_there_twice_what_nobody_touched_goes_and_annotations
         again = [server.tasks[int(task)] for task in ids.values()]
         _, made = server.import_tasks(project, query={"return_task_ids": "true"}, body=again)
         first, second, third, fourth = made["task_ids"]
-        server.say(second, ADMINISTRATOR, [])
-        server.say(third, ADMINISTRATOR, [])
-        server.say(int(ids["task-1", 1]), ADMINISTRATOR, [])
+        server.annotate(second, ADMINISTRATOR, [])
+        server.annotate(third, ADMINISTRATOR, [])
+        server.annotate(int(ids["task-1", 1]), ADMINISTRATOR, [])
         server.tasks[fourth]["drafts"] = 1
         found = publish(server, 2)
         assert first not in server.tasks
@@ -355,7 +355,7 @@ def test_whatever_changes_between_pages_every_annotation_that_stays_is_read(chan
                 data = {"task_id": "more", "image_id": "more", "place": len(server.tasks)}
                 server.import_tasks(project, query={}, body=[{"data": data}])
             if kind == "answer" and server.tasks:
-                server.say(drawn.choice(sorted(server.tasks)), ADMINISTRATOR, [])
+                server.annotate(drawn.choice(sorted(server.tasks)), ADMINISTRATOR, [])
 
         before = set(server.annotations)
         server.fault(faulty.after(change), on=TASKS, times=99)
@@ -371,7 +371,7 @@ def test_one_number_that_is_none_hides_no_other_annotation_and_is_not_passed_on(
         ids = publish(server, 1)
         values = [{"x": float("nan"), "y": float("inf")}, {"x": 1.0}]
         for task, value in zip(ids.values(), values, strict=True):
-            server.say(int(task), ADMINISTRATOR, [{"value": value}], lead_time=float("nan"))
+            server.annotate(int(task), ADMINISTRATOR, [{"value": value}], lead_time=float("nan"))
         first, second = client(server).collect(ROUND)
         assert first.payload.content == [{"value": {"x": "NaN", "y": "Infinity"}}]
         assert first.lead_time_seconds == 0.0
@@ -390,7 +390,7 @@ def test_annotations_once_fetched_outlive_the_task_and_the_project(tmp_path):
     with running() as server:
         ids = publish(server, 2)
         for number, task in enumerate(ids.values()):
-            server.say(int(task), server.sign_up(f"p{number}", f"token-{number}"), [])
+            server.annotate(int(task), server.sign_up(f"p{number}", f"token-{number}"), [])
         labeling = client(server)
         ledger.append(ROUND, labeling.collect(ROUND), now=NOW)
         server.delete_task(int(ids["task-0", 1]))
@@ -663,7 +663,7 @@ def test_after_any_faults_every_place_is_there_once_and_every_annotation_was_rea
             except LabelingError:
                 pass
             if act == "answer" and server.tasks:
-                server.say(drawn.choice(sorted(server.tasks)), ADMINISTRATOR, [])
+                server.annotate(drawn.choice(sorted(server.tasks)), ADMINISTRATOR, [])
             if act == "edit" and server.annotations:
                 server.edit(drawn.choice(sorted(server.annotations)), body={"result": ["more"]})
             if act == "restart":

@@ -16,6 +16,7 @@ from annotation_platform.labeling.backends.vendor.backend import VendorLabeling
 from annotation_platform.labeling.backends.vendor.package import write_package
 from annotation_platform.labeling.shown_images import ShownImages
 from annotation_platform.policy import MaskingPolicy
+from annotation_platform.schema.keys import image_key
 from annotation_platform.schema.tables import (
     TABLES,
     CleanedImages,
@@ -23,7 +24,6 @@ from annotation_platform.schema.tables import (
     PredictedImages,
     table_named,
 )
-from annotation_platform.storage.keys import image_key
 from tests.core.labeling.outside import ONTOLOGY, ROUND, image_id, make_copies
 
 WIDTH, HEIGHT = 320, 240
@@ -179,7 +179,7 @@ def test_the_latest_look_counts_and_another_mask_is_another_image(lake):
     seen, before = decode(lake.store.get(second[image_id(0)])), decode(image_file(0))
     assert (seen[MASKED[0], :185] == before[MASKED[0], :185]).all()
     assert (seen[65:155, 185:275] == before[65:155, 185:275]).all(axis=-1).mean() < 0.01
-    grey = ShownImages(lake, POLICY.model_copy(update={"way": "grey"}), knows)
+    grey = ShownImages(lake, POLICY.model_copy(update={"style": "grey"}), knows)
     assert grey.keys([image_id(0)])[image_id(0)] not in {*first.values(), *second.values()}
 
 

@@ -45,7 +45,7 @@ def test_publishing_again_gives_the_same_tasks(labeling):
     first = client.publish(ROUND, ONTOLOGY, replicas())
     assert len(set(first.values())) == 4
     assert client.publish(ROUND, ONTOLOGY, replicas()) == first
-    assert len(labeling.open_places("ada")) == 2
+    assert len(labeling.open_assignments("ada")) == 2
 
 
 def test_publishing_after_half_of_it_adds_the_rest(labeling):
@@ -120,28 +120,28 @@ def test_skips_are_submissions_but_no_annotations(labeling):
     labeling.submit(task, "ada", [], 1, skipped=True)
     assert [submission.skipped for submission in labeling.collect(ROUND)] == [True]
     assert labeling.progress(ROUND).annotations == 0
-    assert task not in {assignment.backend_task for assignment in labeling.open_places("ada")}
+    assert task not in {assignment.backend_task for assignment in labeling.open_assignments("ada")}
 
 
 def test_a_person_sees_their_own_places_until_they_annotated(labeling):
     labeling.publish(ROUND, ONTOLOGY, replicas(pre_annotations=(PROPOSAL,)))
-    before = labeling.open_places("ada")
+    before = labeling.open_assignments("ada")
     assert [(assignment.assignment, assignment.image_id) for assignment in before] == [
         (1, f"{n:064d}") for n in range(2)
     ]
     assert (before[0].round_id, before[0].width, before[0].height) == (ROUND, 320, 240)
     assert before[0].pre_annotations == shown_regions([PROPOSAL])
     labeling.submit(before[0].backend_task, "ada", [], 1)
-    assert labeling.open_places("ada") == before[1:]
-    assert labeling.open_places("stranger") == []
+    assert labeling.open_assignments("ada") == before[1:]
+    assert labeling.open_assignments("stranger") == []
 
 
 def test_a_place_for_anybody_goes_to_whoever_comes_first_and_each_task_once(labeling):
     labeling.publish(ROUND, ONTOLOGY, replicas(images=1, assignees=()))
-    first, second = labeling.open_places("ada")
+    first, second = labeling.open_assignments("ada")
     labeling.submit(first.backend_task, "ada", [], 1)
-    assert labeling.open_places("ada") == []
-    assert labeling.open_places("ben") == [second]
+    assert labeling.open_assignments("ada") == []
+    assert labeling.open_assignments("ben") == [second]
 
 
 def test_annotators_are_those_who_were_added(labeling):
@@ -184,7 +184,7 @@ author = sys.argv[2]
 labeling.add_annotator(author)
 replicas = [Replica(f"t{n}", f"i{n}", 1, "", f"k{n}", 10, 10) for n in range(40)]
 labeling.publish("round-0001", Ontology.from_names(["boat"]), replicas)
-for assignment in labeling.open_places(author):
+for assignment in labeling.open_assignments(author):
     labeling.submit(assignment.backend_task, author, [], 1)
 """
 

@@ -10,9 +10,10 @@ from PIL import Image
 from scipy import ndimage
 
 from annotation_platform.models.cards import ModelCard
-from annotation_platform.models.detection.training import TrainedDetector, train_detector
+from annotation_platform.models.detection.training import train_detector
 from annotation_platform.models.network_inputs import TrainingExample
 from annotation_platform.models.protocols import Detections
+from annotation_platform.models.training import TrainedNetwork
 from annotation_platform.policy import TrainingPolicy
 from annotation_platform.schema.dataset import IMAGE_COLUMNS, LABEL_COLUMNS, Dataset
 from annotation_platform.schema.geometry import as_boxes
@@ -69,7 +70,7 @@ def drawn(tmp_path_factory) -> Drawn:
 
 
 @pytest.fixture(scope="session")
-def trained(drawn, store) -> TrainedDetector:
+def trained(drawn, store) -> TrainedNetwork:
     """A detector trained on the twelve images for a hundred epochs."""
     policy = TrainingPolicy(steps=300, image_width=128, batch_size=4, learning_rate=2e-3)
     return store.once(

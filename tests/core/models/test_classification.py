@@ -95,7 +95,7 @@ def test_one_of_two_classes_is_learned_and_probabilities_add_up(light, others):
     found = probabilities(light, others, NAMES[:2], "one")
     assert found.sum(axis=1) == pytest.approx(1.0)
     assert share_right(found, NAMES[:2], others) >= 0.9
-    assert (light.steps, light.images, light.started_from) == (25, 18, "")
+    assert (light.steps, light.setup.images, light.started_from) == (25, 18, "")
 
 
 def test_any_number_of_classes_is_learned_each_by_itself(images, others):

@@ -14,12 +14,12 @@ def registered(folder, architecture=SMALL_FCOS, *, seed=0, promote=True):
     import torch
 
     from annotation_platform.models.detection.networks import build_network
-    from annotation_platform.models.detection.weight_files import write_weights
+    from annotation_platform.models.weight_files import DETECTOR_FILES
 
     torch.manual_seed(seed)
     network = build_network(architecture, classes=2)
     names = ("blue", "red")
-    state = write_weights(network, architecture=architecture, class_names=names, image_width=96)
+    state = DETECTOR_FILES.write(network, architecture=architecture, class_names=names, side=96)
     card = ModelCard(
         architecture=architecture, class_names=names, image_width=96, dataset_tag="v1",
         started_from="", train_images=1, cpu_seconds=1.0, seed=seed, policy_digest="0" * 64,

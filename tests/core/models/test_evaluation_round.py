@@ -17,6 +17,7 @@ from annotation_platform.cli.image.selection import relabel
 from annotation_platform.ingestion.lake import open_lake
 from annotation_platform.models.error_analysis import analyze_errors
 from annotation_platform.models.evaluation.findings import image_weights
+from annotation_platform.models.kinds import TrainingInputs
 from annotation_platform.models.loop import evaluate_round
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.policy import Policy
@@ -60,10 +61,8 @@ class AnalysedRound:
         return evaluate_round(
             ROUND,
             pd.DataFrame([row]),
-            self.table,
+            TrainingInputs(self.table, row["dataset_tag"], self.image_path, self.policy),
             registry=self.registry,
-            image_path=self.image_path,
-            ontology=self.policy.ontology,
         )
 
     def analyze(self):
@@ -155,24 +154,20 @@ def test_an_old_round_judged_again_does_not_replace_a_later_one(round_, card, tr
 
 def _as_wide_as(trained, width):
     """Return the trained weights as another file with nearly the same detections."""
-    from annotation_platform.models.detection.weight_files import (
-        build_from,
-        read_weights,
-        write_weights,
-    )
+    from annotation_platform.models.weight_files import DETECTOR_FILES
 
-    file = read_weights(trained.state, where="here")
+    file = DETECTOR_FILES.read(trained.state, where="here")
     facts = {"architecture": file.architecture, "class_names": file.class_names}
-    return write_weights(build_from(file, where="here"), **facts, image_width=width)
+    return DETECTOR_FILES.write(DETECTOR_FILES.network(file, where="here"), **facts, side=width)
 
 
 def _untrained(card):
     from annotation_platform.models.detection.networks import build_network
-    from annotation_platform.models.detection.weight_files import write_weights
+    from annotation_platform.models.weight_files import DETECTOR_FILES
 
     network = build_network(card.architecture, classes=len(card.class_names))
     facts = {"architecture": card.architecture, "class_names": card.class_names}
-    return write_weights(network, **facts, image_width=card.image_width)
+    return DETECTOR_FILES.write(network, **facts, side=card.image_width)
 
 
 def test_the_worst_findings_are_shown_as_small_crops(round_):
@@ -195,8 +190,8 @@ def test_images_with_findings_are_included_with_the_actors_name(round_, tmp_path
     app.command()(relabel)
     done = CliRunner().invoke(app, ["--round", ROUND, "--by", "ann", "--kind", "class"])
     assert done.exit_code == 0, done.exception
-    pins = SelectionOverrides(lake.store).read()
-    pin = pins[round_.noisy[0]]
-    assert (pin.wanted, pin.by) == (True, "ann")
-    assert pin.reason.startswith("round-0001: the model disagrees: 2 class")
-    assert pin.at < datetime.now(UTC)
+    overrides = SelectionOverrides(lake.store).read()
+    override = overrides[round_.noisy[0]]
+    assert (override.wanted, override.by) == (True, "ann")
+    assert override.reason.startswith("round-0001: the model disagrees: 2 class")
+    assert override.at < datetime.now(UTC)

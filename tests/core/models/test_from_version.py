@@ -6,7 +6,8 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 
 from annotation_platform.errors import NotReadyError
-from annotation_platform.formats.coco import write_coco
+from annotation_platform.formats.coco import render_coco
+from annotation_platform.formats.files import write_files
 from annotation_platform.models.cards import ModelCard
 from annotation_platform.models.from_version import evaluate_on_version, train_on_version
 from annotation_platform.policy import TrainingPolicy
@@ -23,7 +24,7 @@ def make_version(folder, drawn, splits):
     for example, name in zip(drawn.examples, images["file_name"], strict=True):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(example.path, folder / name)
-    write_coco(Dataset(images, drawn.dataset.labels, drawn.dataset.ontology), folder)
+    write_files(render_coco(Dataset(images, drawn.dataset.labels, drawn.dataset.ontology)), folder)
 
 
 def test_training_logs_can_be_read_by_tensorboard_and_dvc(drawn, tmp_path):

@@ -53,10 +53,13 @@ class Rounds:
         wanted = self.splits or dict.fromkeys(range(test), "test")
         return self.table.assign(split=number.map(lambda one: wanted.get(one, "train")))
 
+    def inputs(self, tag, test):
+        return TrainingInputs(self.split(test=test), tag, self.image_path, self.policy)
+
     def train(self, tag, *, test=4):
         return train_round(
             "round-0001",
-            TrainingInputs(self.split(test=test), tag, self.image_path, self.policy),
+            self.inputs(tag, test),
             registry=self.registry,
             report=self.reported.append,
         )
@@ -65,10 +68,8 @@ class Rounds:
         return evaluate_round(
             "round-0001",
             trained,
-            self.split(test=test),
+            self.inputs(trained["dataset_tag"].iloc[0], test),
             registry=self.registry,
-            image_path=self.image_path,
-            ontology=self.policy.ontology,
         )
 
 

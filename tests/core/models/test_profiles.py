@@ -41,8 +41,10 @@ EVERYTHING = sorted([name, *box] for name, boxes in OBJECTS.items() for box in b
         pytest.param({"tile_side": 100}, 13, id="tiles"),
         pytest.param({"tile_side": 100, "flips": True}, 26, id="tiles, mirrored too"),
         pytest.param({"tile_side": 300, "flips": True}, 2, id="no larger than a tile"),
-        pytest.param({"tile_side": 100, "flips": True, "most_passes": 9}, 8, id="4 for each view"),
-        pytest.param({"tile_side": 100, "flips": True, "most_passes": 1}, 1, id="one pass"),
+        pytest.param(
+            {"tile_side": 100, "flips": True, "maximum_passes": 9}, 8, id="4 for each view"
+        ),
+        pytest.param({"tile_side": 100, "flips": True, "maximum_passes": 1}, 1, id="one pass"),
     ],
 )
 def test_every_profile_finds_each_object_once_at_its_position(
@@ -74,7 +76,7 @@ def test_different_members_are_averaged_and_the_digest_is_the_newest_ones(image,
 
 def test_a_member_without_a_pass_is_not_among_the_weights(image, color_detector):
     members = [color_detector("1" * 64), color_detector("2" * 64)]
-    policy = ProfilePolicy(ensemble=2, flips=True, most_passes=2)
+    policy = ProfilePolicy(ensemble=2, flips=True, maximum_passes=2)
     detector = ProfiledDetector(members, name="labelling", policy=policy)
     assert detector.predict([image])[0].passes == 2
     assert detector.weights == ("1" * 64,)

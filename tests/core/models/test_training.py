@@ -45,7 +45,7 @@ def test_a_detector_learns_its_training_images(detector, drawn, trained):
     # Twelve memorised images: near one. Chance is near zero.
     assert evaluate(drawn.dataset, found).map50 > 0.6
     assert list(found.columns) == PREDICTION_COLUMNS
-    assert trained.images == 12
+    assert trained.setup.images == 12
     assert trained.epochs > 5
     assert trained.steps == 300
     assert trained.cpu_seconds > 0
@@ -242,7 +242,7 @@ def test_images_without_boxes_and_boxes_without_area_do_no_harm(drawn):
     nothing = TrainingExample("empty", image.path, np.zeros((0, 4)), [])
     flat = TrainingExample("flat", image.path, np.array([[5.0, 5, 5, 20]]), ["red"])
     result = train_detector([image, nothing, flat], class_names=CLASSES, policy=steps(2), seed=0)
-    assert (result.images, result.skipped_steps) == (3, 0)
+    assert (result.setup.images, result.skipped_steps) == (3, 0)
     with pytest.raises(NotReadyError, match="none of the 2 images has a box"):
         train_detector([nothing, flat], class_names=CLASSES, policy=SHORT, seed=0)
     with pytest.raises(NotReadyError, match="no image to train on"):

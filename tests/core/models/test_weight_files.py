@@ -11,11 +11,7 @@ from annotation_platform.models.cards import RESNET50_FCOS, SMALL_FCOS
 from annotation_platform.models.detection.detector import NetworkDetector
 from annotation_platform.models.detection.networks import build_network
 from annotation_platform.models.detection.training import train_detector
-from annotation_platform.models.detection.weight_files import (
-    read_weights,
-    start_network,
-    write_weights,
-)
+from annotation_platform.models.weight_files import DETECTOR_FILES
 from annotation_platform.policy import TrainingPolicy
 
 
@@ -36,8 +32,8 @@ def saved(content):
 def small(class_names=("blue", "red"), seed=0):
     torch.manual_seed(seed)
     network = build_network(SMALL_FCOS, classes=len(class_names))
-    return write_weights(
-        network, architecture=SMALL_FCOS, class_names=tuple(class_names), image_width=96
+    return DETECTOR_FILES.write(
+        network, architecture=SMALL_FCOS, class_names=tuple(class_names), side=96
     )
 
 
@@ -66,7 +62,7 @@ def test_a_pickle_is_refused_and_none_of_its_code_runs(tmp_path):
 )
 def test_files_that_are_not_weights_are_refused_with_a_reason(data, problem):
     with pytest.raises(ModelError, match=rf"w\.pt: .*{problem}"):
-        read_weights(data, where="w.pt")
+        DETECTOR_FILES.read(data, where="w.pt")
 
 
 def test_weights_of_another_shape_are_refused():
@@ -91,9 +87,9 @@ def test_training_can_start_from_a_published_backbone_but_it_is_no_detector():
     data = saved(bare)
     with pytest.raises(ModelError, match="has none of our classes"):
         NetworkDetector.from_bytes(data, where="resnet50.pth")
-    file = read_weights(data, where="resnet50.pth")
+    file = DETECTOR_FILES.read(data, where="resnet50.pth")
     torch.nn.init.zeros_(network.backbone.body.layer3[1].conv2.weight)
-    start_network(network, file, class_names=("blue", "red"), where="resnet50.pth")
+    DETECTOR_FILES.start(network, file, class_names=("blue", "red"), where="resnet50.pth")
     taken = network.state_dict()["backbone.body.layer3.1.conv2.weight"]
     assert torch.equal(taken, file.tensors["layer3.1.conv2.weight"])
     found = network.eval()([torch.zeros(3, 64, 96)])
@@ -101,10 +97,10 @@ def test_training_can_start_from_a_published_backbone_but_it_is_no_detector():
 
 
 def test_classes_known_before_keep_what_they_learned():
-    file = read_weights(small(("cat", "dog")), where="w.pt")
+    file = DETECTOR_FILES.read(small(("cat", "dog")), where="w.pt")
     network = build_network(SMALL_FCOS, classes=3)
     fresh = network.state_dict()["head.classification_head.cls_logits.weight"].clone()
-    start_network(network, file, class_names=("bird", "dog", "cat"), where="w.pt")
+    DETECTOR_FILES.start(network, file, class_names=("bird", "dog", "cat"), where="w.pt")
     now = network.state_dict()["head.classification_head.cls_logits.weight"]
     before = file.tensors["head.classification_head.cls_logits.weight"]
     assert torch.equal(now[1], before[1])

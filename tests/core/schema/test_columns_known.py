@@ -16,7 +16,7 @@ COLUMNS = {name for table in TABLES.values() for name in table.columns}
 
 INTERMEDIATE = {
     *("item", "probability", "weight"),  # samples of labels, drawn to estimate errors
-    *("known", "regions", "unsure", "size", "wave"),  # annotations while they are compared
+    *("known", "regions", "unsure", "size", "batch"),  # annotations while they are compared
     *("truth", "worth", "first"),  # predictions while they are matched
     *("revision_is", "revision_was", "cause"),  # differences between two versions
     *("agreed", "annotator_other", "kappa", "label", "label_of_others", "others", "people"),

@@ -20,10 +20,10 @@ from annotation_platform.consensus.resolve import resolve_consensus
 from annotation_platform.curation.gates import boxes_outside_image
 from annotation_platform.errors import FormatError, SettingsError
 from annotation_platform.formats.conversion import convert, write_dataset
-from annotation_platform.formats.geometry import convert as convert_label
 from annotation_platform.formats.known import FORMATS
 from annotation_platform.formats.label_studio import region_codecs
 from annotation_platform.formats.label_studio.results import read_result, write_result
+from annotation_platform.formats.outlines import one_outline, smallest_rotated_box
 from annotation_platform.labeling.backends.label_studio.interface import labeling_config
 from annotation_platform.labeling.backends.vendor.readme import readme
 from annotation_platform.reporting.previews import thumbnail
@@ -33,6 +33,7 @@ from annotation_platform.schema.shapes import SHAPES, Label, area_of, register
 from annotation_platform.schema.shapes.overlap import labels_of, overlap_matrix
 from annotation_platform.schema.tables import ConsensusLabels
 from annotation_platform.versioning.reuse import render_shards, shards_of
+from tests.core.formats.overlap import area_overlap
 from tests.core.schema.circle import CODEC, Circle
 
 WIDTH, HEIGHT = 80, 60
@@ -147,12 +148,12 @@ def test_a_preview_shows_its_outline():
 
 def test_it_becomes_any_other_area():
     one = circle(20, 20, 10)
-    for name in ("polygon", "mask", "rotated_box", "box"):
-        made = convert_label(one, name, width=WIDTH, height=HEIGHT)
-        assert made.label.shape == name
-        assert made.overlap == pytest.approx(
-            0.98 if name in {"polygon", "mask"} else 0.785, abs=0.03
-        )
+    outline = one_outline(one, width=WIDTH, height=HEIGHT)
+    polygon = Label.polygon(one.class_name, [outline.ravel().tolist()])
+    assert area_overlap(one, polygon) == pytest.approx(0.98, abs=0.03)
+    around = smallest_rotated_box(one)
+    assert around.shape == "rotated_box"
+    assert area_overlap(one, around) == pytest.approx(0.785, abs=0.03)
 
 
 @pytest.mark.parametrize("name", ["csv", "csv-spreadsheet", "jsonl"])

@@ -204,3 +204,27 @@ def test_equal_tables_are_equal_files(tmp_path):
     tables = RoundTables(LocalObjectStore(tmp_path))
     digests = {tables.write(Splits, "round-0001", Splits.from_rows([ROW])) for _ in range(3)}
     assert len(digests) == 1
+
+
+class Tagged(Table, name="tagged"):
+    """A table with columns that rows may lack."""
+
+    label_id = text("", key=True)
+    attributes = text("").or_else("")
+    ignore = flag("").or_else(False)
+    track_id = optional_text("")
+
+
+def test_rows_and_frames_without_a_column_have_its_default():
+    bare, full = {"label_id": "a"}, {"label_id": "b", "attributes": "{}", "ignore": True}
+    rows = Tagged.from_rows([bare, {**full, "track_id": "t"}])
+    assert rows["attributes"].tolist() == ["", "{}"]
+    assert rows["ignore"].tolist() == [False, True]
+    assert rows["track_id"].isna().tolist() == [True, False]
+    conformed = Tagged.conform(pd.DataFrame([bare]))
+    pd.testing.assert_frame_equal(conformed, Tagged.from_rows([bare]))
+    # A default replaces no value that is missing in a frame with the column.
+    with pytest.raises(TableError, match="column attributes has no value in row 0"):
+        Tagged.from_rows([{**bare, "attributes": None}])
+    with pytest.raises(TableError, match="column attributes is missing"):
+        Tagged.check(pd.DataFrame([bare]))

@@ -52,7 +52,7 @@ class World:
         self.labels = pd.DataFrame({"class_name": ["boat"] * 90 + ["buoy"] * 10 + [None]})
 
     def select(self, *, seed=0, predictions=True, choose="one", **policy):
-        policy = SelectionPolicy(**{"audit_share": 0.0, **policy})
+        policy = SelectionPolicy(**{"calibration_share": 0.0, **policy})
         known = (self.predictions, self.labels) if predictions else ()
         inputs = SelectionInputs(self.pool, self.vectors, *known)
         return select_batch(inputs, policy=policy, round_id=ROUND, seed=seed, choose=choose)
@@ -63,12 +63,12 @@ class World:
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize(("outliers", "audit_share"), [("keep", 0.1), ("mine", 1.0)])
-def test_exactly_the_budget_or_everything_once(strategy, outliers, audit_share):
+@pytest.mark.parametrize(("outliers", "calibration_share"), [("keep", 0.1), ("mine", 1.0)])
+def test_exactly_the_budget_or_everything_once(strategy, outliers, calibration_share):
     world = World(10, 4)
     for budget in (0, 1, 7, 39, 40, 1000):
         found = world.select(
-            budget=budget, strategy=strategy, outliers=outliers, audit_share=audit_share
+            budget=budget, strategy=strategy, outliers=outliers, calibration_share=calibration_share
         ).images
         assert len(found) == (40 if budget == 0 else min(budget, 40))
         assert found["image_id"].is_unique
@@ -94,18 +94,18 @@ def test_every_group_is_covered_before_any_second_member(strategy):
 
 def test_a_group_asked_about_before_counts_as_covered():
     world = World(10, 2)
-    asked, pool = world.pool.iloc[::2][:5], world.pool.drop(world.pool.index[:10:2])
-    policy = SelectionPolicy(budget=5, audit_share=0.0)
-    inputs = SelectionInputs(pool, world.vectors, asked=asked)
+    selected_before, pool = world.pool.iloc[::2][:5], world.pool.drop(world.pool.index[:10:2])
+    policy = SelectionPolicy(budget=5, calibration_share=0.0)
+    inputs = SelectionInputs(pool, world.vectors, selected_before=selected_before)
     found = select_batch(inputs, policy=policy, round_id=ROUND).images
-    assert not set(world.group_of(found)) & set(asked["group_id"])
+    assert not set(world.group_of(found)) & set(selected_before["group_id"])
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.sampled_from(STRATEGIES), st.integers(1, 30), st.integers(0, 10**6))
 def test_the_order_of_the_rows_does_not_matter(strategy, budget, seed):
     world = World(10, 3)
-    policy = {"strategy": strategy, "budget": budget, "audit_share": 0.2, "outliers": "mine"}
+    policy = {"strategy": strategy, "budget": budget, "calibration_share": 0.2, "outliers": "mine"}
     first = world.select(seed=seed, **policy).images
     for name in ("pool", "vectors", "predictions", "labels"):
         shuffled = getattr(world, name).sample(frac=1, random_state=seed)
@@ -119,7 +119,9 @@ def test_the_audit_is_a_simple_random_sample_of_the_whole_pool():
     world = World(10, 2)
     drawn, together = Counter(), 0
     for seed in range(400):
-        images = world.select(seed=seed, budget=10, audit_share=0.4, strategy="balance").images
+        images = world.select(
+            seed=seed, budget=10, calibration_share=0.4, strategy="balance"
+        ).images
         audit = images[images["audit"]]
         assert (audit["rule"] == "audit").all()
         assert audit["rank"].tolist() == [0, 1, 2, 3]
@@ -137,7 +139,7 @@ def test_other_settings_leave_the_audit_as_it_is():
     audits = set()
     for policy in [{}, {"outliers": "drop"}, {"strategy": "random"}, {"rare_share": 1.0,
                    "diverse_share": 0.0}]:  # fmt: skip
-        images = world.select(budget=20, audit_share=0.25, **policy).images
+        images = world.select(budget=20, calibration_share=0.25, **policy).images
         audits.add(tuple(images.loc[images["audit"], "image_id"]))
     assert len(audits) == 1
     assert len(audits.pop()) == 5
@@ -145,7 +147,7 @@ def test_other_settings_leave_the_audit_as_it_is():
 
 def test_each_rule_gets_its_share_and_says_why():
     world = World(60)
-    found = world.select(budget=20, audit_share=0.1, rare_share=0.3, diverse_share=0.2).images
+    found = world.select(budget=20, calibration_share=0.1, rare_share=0.3, diverse_share=0.2).images
     # 2 of 20 by lot; of the other 18 round(5.4), round(3.6) and what is left.
     assert found["rule"].value_counts().to_dict() == {
         "audit": 2, "rare": 5, "uncertain": 9, "diverse": 4,

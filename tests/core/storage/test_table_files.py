@@ -10,7 +10,21 @@ import pytest
 
 from annotation_platform.catalog import query
 from annotation_platform.errors import TableError
-from annotation_platform.schema.tables import TABLES, Splits, Table
+from annotation_platform.schema.tables import (
+    TABLES,
+    AutoLabels,
+    ConsensusLabels,
+    HeldOutPredictions,
+    HumanLabels,
+    ImportedLabels,
+    ModelPredictions,
+    RawImages,
+    ReviewedLabels,
+    RoundTasks,
+    Splits,
+    Table,
+    TrainingSet,
+)
 from annotation_platform.schema.tables.table import Column, count, number, text
 from annotation_platform.storage.objects import LocalObjectStore
 from annotation_platform.storage.round_tables import RoundTables, table_key
@@ -211,3 +225,101 @@ def test_tables_of_v0_1_0_are_read_as_they_are(tmp_path):
     tables = RoundTables(store)
     tables.write(Splits, TWO, Splits.from_rows([{**row, "key": "b" * 64}]))
     assert tables.read_all(Splits)["key"].tolist() == ["a" * 64, "b" * 64]
+
+
+def earlier(table):
+    """Return a table as it was before its columns with defaults were added."""
+    columns = {
+        name: Column(**{**vars(column), "name": "", "default": None})
+        for name, column in table.columns.items()
+        if column.default is None and name not in ADDED_WITHOUT_DEFAULT
+    }
+    return type("Earlier", (Table,), columns, name=table.table_name)
+
+
+ADDED_WITHOUT_DEFAULT = {
+    *("track_id", "object_group_id"),
+    *("parent_id", "frame_index", "timestamp_seconds"),
+}
+LABEL = {
+    "round_id": ONE, "image_id": "a" * 64, "label_id": "x", "shape": "box", "class_name": "ball",
+    "x1": 0.0, "y1": 0.0, "x2": 1.0, "y2": 1.0, "geometry": "",
+}  # fmt: skip
+TASK = {
+    "round_id": ONE, "task_id": f"{ONE}/labels/{'a' * 64}", "image_id": "a" * 64,
+    "purpose": "label",
+}  # fmt: skip
+ROWS = {
+    HumanLabels: LABEL | TASK | {
+        "place": 1, "annotation_id": "y", "revision": "b" * 64, "annotator": "z", "blind": False,
+        "weights_sha256": "", "changed": True, "guideline": "c" * 64, "refused_regions": 0,
+        "problems": "",
+    },
+    ConsensusLabels: LABEL | TASK | {"support": 2, "annotations": 3, "disputed": False},
+    AutoLabels: LABEL | {"seen_again": False, "weights_sha256": "b" * 64},
+    ImportedLabels: LABEL | {"origin": "vendor", "problem": ""},
+    ReviewedLabels: LABEL | TASK | {
+        "support": 2, "annotations": 3, "decision": "accepted", "decided_by": "", "comment": "",
+    },
+    TrainingSet: LABEL | {
+        "split": "train", "group_id": "b" * 64, "width": 9, "height": 9, "extension": "jpg",
+        "stored_md5": "c" * 32, "stored_bytes": 9, "origin": "people", "support": 2,
+        "annotations": 3, "other_metadata": "",
+    },
+    ModelPredictions: LABEL | {
+        "prediction_id": "p", "weights_sha256": "b" * 64, "profile": "", "calibration": "",
+    },
+    HeldOutPredictions: LABEL | {
+        "prediction_id": "p", "weights_sha256": "b" * 64, "profile": "", "calibration": "",
+    },
+    RawImages: {
+        "round_id": ONE, "source_key": "a.jpg", "stamp": "s", "byte_size": 9, "problem": "",
+        "other_metadata": "",
+    },
+    RoundTasks: TASK | {"places": 3, "counted": 3, "state": "answered"},
+}  # fmt: skip
+"""A row of each table that gained columns, without these columns."""
+USED = {
+    "attributes": '{"occluded": true}', "ignore": True, "track_id": "track-1",
+    "object_group_id": "group-1", "parent_id": "d" * 64, "frame_index": 7,
+    "timestamp_seconds": 0.28, "step": "boxes",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("version", [0, 1])
+@pytest.mark.parametrize("table", ROWS)
+def test_a_file_from_before_a_column_was_added_is_read_with_its_default(table, version, tmp_path):
+    before = earlier(table)
+    added = set(table.columns) - set(before.columns)
+    assert added
+    frame = before.from_rows([ROWS[table]])
+    data = table_bytes(before, frame) if version else parquet_bytes(frame)
+    assert TableFile(table, data).version == version
+    read = read_table(table, data)
+    pd.testing.assert_frame_equal(read, table.from_rows([ROWS[table]]))
+    tables = RoundTables(LocalObjectStore(tmp_path))
+    LocalObjectStore(tmp_path).put(table_key(table.table_name, ONE), data)
+    tables.write(table, TWO, table.from_rows([ROWS[table] | {"round_id": TWO}]))
+    both = tables.read_all(table)
+    expected = {"attributes": "", "ignore": False, "step": "labels"}
+    for name in added:
+        values = both[name].tolist()
+        assert values == [expected[name]] * 2 if name in expected else both[name].isna().all()
+
+
+@pytest.mark.parametrize("table", ROWS)
+def test_a_row_that_uses_the_added_columns_survives_a_file(table, tmp_path):
+    used = {name: value for name, value in USED.items() if name in table.columns}
+    tables = RoundTables(LocalObjectStore(tmp_path))
+    written = table.from_rows([ROWS[table] | used])
+    tables.write(table, ONE, written)
+    read = tables.read(table, ONE)
+    pd.testing.assert_frame_equal(read, written)
+    assert {name: read[name].iloc[0] for name in used} == used
+
+
+def test_tasks_of_one_image_in_two_steps_are_two_tasks():
+    task = ROWS[RoundTasks]
+    assert len(RoundTasks.from_rows([task, task | {"step": "boxes"}])) == 2
+    with pytest.raises(TableError, match="repeats the key"):
+        RoundTasks.from_rows([task, task])

@@ -35,8 +35,6 @@ from annotation_platform.models.detector import NetworkDetector
 from annotation_platform.models.learning import examples_of
 from annotation_platform.models.pictures import read_picture
 from annotation_platform.models.port import LEAST_SCORE
-from annotation_platform.models.training import train_detector
-from annotation_platform.models.weight_files import build_from, read_weights, write_weights
 from annotation_platform.params import TrainingPolicy
 from annotation_platform.selection.pins import Pins
 
@@ -45,6 +43,8 @@ from annotation_platform.demo.material import Material
 from annotation_platform.demo.scenes import ONTOLOGY, draw_batch
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.models.registry import ModelRegistry
+from annotation_platform.models.training import train_detector
+from annotation_platform.models.weight_files import build_from, read_weights, write_weights
 from annotation_platform.provenance.explain import explain_image
 from annotation_platform.provenance.state import read_state
 from annotation_platform.schema.dataset import Dataset

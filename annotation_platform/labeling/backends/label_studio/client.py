@@ -35,8 +35,8 @@ from annotation_platform.labeling.backends.protocol import (
     Submission,
 )
 from annotation_platform.labeling.rate_limiter import Timing
+from annotation_platform.schema.keys import is_shown
 from annotation_platform.schema.ontology import Ontology
-from annotation_platform.storage.keys import is_shown
 
 _EVERYBODY = "Everybody"
 

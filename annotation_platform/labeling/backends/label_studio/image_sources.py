@@ -23,7 +23,7 @@ from annotation_platform.labeling.backends.label_studio.http import (
     RefusedError,
     UncertainError,
 )
-from annotation_platform.storage.keys import SHOWN, is_shown
+from annotation_platform.schema.keys import SHOWN, is_shown
 from annotation_platform.storage.s3 import Bucket, is_s3, s3_client
 
 _FOLDER, _LANDED = "images", "raw"

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from functools import cached_property
 
 from annotation_platform.errors import NotReadyError
-from annotation_platform.labeling.ledger import pseudonym_key
 from annotation_platform.storage.journal import Journal
 from annotation_platform.storage.objects import ObjectStore
+from annotation_platform.storage.pseudonyms import pseudonym_key
 
 PLAN = "erasing/plan.json"
 """The key of the erasure in progress; it is deleted at the end of the erasure."""

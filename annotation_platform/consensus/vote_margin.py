@@ -8,7 +8,7 @@ from annotation_platform.schema.shapes import CLASSIFICATIONS, REGIONS, UNSURE
 from annotation_platform.schema.tables import HumanLabels
 
 
-def leads(human_labels: pd.DataFrame, *, iou_threshold: float = 0.5) -> dict[str, int]:
+def vote_margins(human_labels: pd.DataFrame, *, iou_threshold: float = 0.5) -> dict[str, int]:
     """Return the vote margin of each task: the smallest margin over all its questions.
 
     Each drawn object is two questions: whether it exists, and its class; each choice is one. The
@@ -21,12 +21,12 @@ def leads(human_labels: pd.DataFrame, *, iou_threshold: float = 0.5) -> dict[str
         iou_threshold: least overlap of two boxes around the same object, in ``(0, 1]``.
     """
     return {
-        str(task_id): _lead(annotations, iou_threshold)
+        str(task_id): _vote_margin(annotations, iou_threshold)
         for task_id, annotations in human_labels.groupby("task_id")
     }
 
 
-def _lead(annotations: pd.DataFrame, iou_threshold: float) -> int:
+def _vote_margin(annotations: pd.DataFrame, iou_threshold: float) -> int:
     votes = annotations[annotations["shape"] != UNSURE.shape]
     people = votes[HumanLabels.annotation_id].nunique()
     margins = [people]

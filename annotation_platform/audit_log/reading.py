@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Any
 
+from annotation_platform.audit_log.events import EventLog
 from annotation_platform.errors import DataError
-from annotation_platform.governance.audit_log.events import EventLog
 from annotation_platform.storage.audited import AccessLog
 from annotation_platform.storage.chain import Line, json_object
 from annotation_platform.storage.lake import Lake

@@ -3,22 +3,23 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from annotation_platform.governance.audit_log.events import Event, EventLog
-from annotation_platform.labeling.ledger import AnnotationsLedger
-from annotation_platform.labeling.round_decisions import RoundRecord
+from pydantic import ValidationError
+
+from annotation_platform.audit_log.events import Event, EventLog
 from annotation_platform.policy import Policy
 from annotation_platform.schema.setting_changes import changed_settings
 from annotation_platform.storage.journal import Journal
-
-if TYPE_CHECKING:
-    from annotation_platform.labeling.reviews import Decided
-    from annotation_platform.storage.lake import Lake
+from annotation_platform.storage.lake import Lake
+from annotation_platform.storage.pseudonyms import pseudonym_of
 
 
-def record_policy(policy: Policy, lake: "Lake", *, used_for: str, now: datetime) -> None:
+def record_policy(
+    policy: Policy, lake: Lake, *, used_for: str, now: datetime, actor: str = ""
+) -> None:
     """Record the changed settings if a policy differs from the one recorded last.
 
     The policy is stored in the lake under its digest, so that the next one can be compared with it.
@@ -28,6 +29,7 @@ def record_policy(policy: Policy, lake: "Lake", *, used_for: str, now: datetime)
         lake: the lake.
         used_for: its use, such as ``label_tasks of round-0001``.
         now: the time.
+        actor: who uses it; empty: the actor of the lake's access log.
     """
     text = json.dumps(policy.model_dump(mode="json"), sort_keys=True).encode()
     digest = hashlib.sha256(text).hexdigest()
@@ -38,41 +40,13 @@ def record_policy(policy: Policy, lake: "Lake", *, used_for: str, now: datetime)
         lake.tables.lineage.keep(text, kind="json")
         changed = _changed(recorded, text, lake)
         facts = {"before": recorded, "settings": changed}
-        return [Event("policy", digest, f"used for {used_for}", facts=facts)], digest
+        return [Event("policy", digest, f"used for {used_for}", actor, facts)], digest
 
     EventLog(lake.store).append_if(due, now=now)
 
 
-def record_decisions(round_id: str, lake: "Lake", *, now: datetime) -> None:
-    """Record new decisions about a round: closed, cancelled, re-opened."""
-    decisions = RoundRecord(lake.store, round_id).read()
-    events = {
-        f"decision {number}": Event(
-            "round",
-            round_id,
-            each.reason,
-            each.by,
-            {"decision": each.action, "decided_at": each.at.isoformat()},
-        )
-        for number, each in enumerate(decisions, start=1)
-    }
-    _record_once(f"rounds/{round_id}/noted", events, lake, now)
-
-
-def record_reviews(round_id: str, decided: "Decided", lake: "Lake", *, now: datetime) -> None:
-    """Record new decisions of reviewers on a round, each under a pseudonym."""
-    events = {}
-    for image, review in sorted(decided.reviews.items()):
-        by, at = decided.by[image], decided.at[image].isoformat()
-        content = json.dumps([image, by, at, review.decision, review.comment])
-        facts = {"round": round_id, "decision": review.decision, "decided_at": at}
-        name = f"review {hashlib.sha256(content.encode()).hexdigest()[:16]}"
-        events[name] = Event("review", image, review.comment, by, facts)
-    _record_once(f"rounds/{round_id}/noted", events, lake, now)
-
-
 def record_release(
-    round_id: str, version: Mapping[str, Any], lake: "Lake", *, now: datetime
+    round_id: str, version: Mapping[str, Any], lake: Lake, *, now: datetime, actor: str = ""
 ) -> None:
     """Record a version that was published from a round.
 
@@ -83,46 +57,45 @@ def record_release(
         version: its row of ``dataset_version``.
         lake: the lake.
         now: the time.
+        actor: who publishes it; empty: the actor of the lake's access log.
     """
     facts = {name: version[name] for name in ("commit", "folder_md5", "images", "new_version")}
     tag = str(version["tag"])
-    event = Event("release", tag, facts={"round": round_id, **facts})
-    _record_once(f"releases/{tag}", {"release": event}, lake, now)
+    event = Event("release", tag, author=actor, facts={"round": round_id, **facts})
+    record_once(f"releases/{tag}", {"release": event}, lake, now=now)
 
 
-def record_stage(tag: str, stage: str, lake: "Lake", *, reason: str, now: datetime) -> None:
+def record_stage(tag: str, stage: str, lake: Lake, *, reason: str, now: datetime) -> None:
     """Record the new stage of a version, such as ``production`` or ``deprecated``."""
     event = Event("stage", tag, " ".join(reason.split()), facts={"stage": stage})
     EventLog(lake.store).append([event], now=now)
 
 
-def record_skill(person: str, skill: str, lake: "Lake", *, granted: bool, now: datetime) -> None:
+def record_skill(person: str, skill: str, lake: Lake, *, granted: bool, now: datetime) -> None:
     """Record that a person, given by address, was granted a skill or lost it."""
     facts = {"skill": skill, "granted": granted}
-    event = Event("skill", AnnotationsLedger(lake.store).pseudonym(person), facts=facts)
+    event = Event("skill", pseudonym_of(lake.store, person), facts=facts)
     EventLog(lake.store).append([event], now=now)
 
 
-def record_person(person: str, change: str, lake: "Lake", *, now: datetime) -> None:
+def record_person(person: str, change: str, lake: Lake, *, now: datetime) -> None:
     """Record that a person, given by address, was ``added`` to the annotators or ``removed``."""
-    event = Event(
-        "people", AnnotationsLedger(lake.store).pseudonym(person), facts={"change": change}
-    )
+    event = Event("people", pseudonym_of(lake.store, person), facts={"change": change})
     EventLog(lake.store).append([event], now=now)
 
 
 def record_erasure(
-    subject: str, lake: "Lake", *, reason: str, facts: Mapping[str, Any], now: datetime
+    subject: str, lake: Lake, *, reason: str, facts: Mapping[str, Any], now: datetime
 ) -> None:
     """Record an erasure with its reason; ``subject`` must not reveal the erased content."""
     EventLog(lake.store).append([Event("erasure", subject, reason, facts=dict(facts))], now=now)
 
 
-def _record_once(folder: str, events: Mapping[str, Event], lake: "Lake", now: datetime) -> None:
+def record_once(folder: str, events: Mapping[str, Event], lake: Lake, *, now: datetime) -> None:
     """Append the events that are not recorded yet, identified by their names in the folder.
 
-    After an interruption between the event and its marker the event is appended twice, which is
-    better than its loss.
+    The folder of the lake holds the names of the recorded ones. After an interruption between the
+    event and its marker the event is appended twice, which is better than its loss.
     """
     if not events:
         return
@@ -134,10 +107,13 @@ def _record_once(folder: str, events: Mapping[str, Event], lake: "Lake", now: da
         markers.append(json.dumps(list(new)).encode() + b"\n")
 
 
-def _changed(recorded: str, text: bytes, lake: "Lake") -> dict[str, Any] | None:
+def _changed(recorded: str, text: bytes, lake: Lake) -> dict[str, Any] | None:
     """Return the settings that changed since a policy; None without an earlier policy."""
     lineage = lake.tables.lineage
     if not recorded or not lineage.holds(recorded, kind="json"):
         return None
     before = json.loads(lineage.load(recorded, kind="json"))
+    # An earlier release may use other keys, which are no changes.
+    with suppress(ValidationError):
+        before = Policy.model_validate(before).model_dump(mode="json")
     return {key: list(pair) for key, pair in changed_settings(before, json.loads(text)).items()}

@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from annotation_platform.consensus.lead import leads
+from annotation_platform.consensus.vote_margin import vote_margins
 from annotation_platform.schema.shapes import NOTHING, UNSURE, Label
 
 BOX = Label.box("cat", 10, 10, 50, 50)
@@ -26,7 +26,7 @@ def labels_table(*annotations):
 
 
 @pytest.mark.parametrize(
-    ("annotations", "lead"),
+    ("annotations", "margin"),
     [
         pytest.param([[BOX]], 1, id="one annotation"),
         pytest.param([[BOX], [NEAR], [BOX]], 3, id="all agree"),
@@ -45,10 +45,10 @@ def labels_table(*annotations):
         pytest.param([[Label.choice("a")], [NOTHING]], 0, id="chosen or not"),
     ],
 )
-def test_the_closest_question_says_how_far_annotations_lead(annotations, lead):
-    assert leads(labels_table(*annotations)) == {"t": lead}
+def test_the_closest_question_says_how_far_annotations_lead(annotations, margin):
+    assert vote_margins(labels_table(*annotations)) == {"t": margin}
 
 
 def test_a_person_who_annotates_twice_by_mistake_is_two_annotations():
     twice = labels_table([BOX], [BOX]).assign(annotator="p0")
-    assert leads(twice) == {"t": 2}
+    assert vote_margins(twice) == {"t": 2}

@@ -2,17 +2,17 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
+from annotation_platform.curation.gates import missing_outcomes
 from annotation_platform.images.accepted import accepted_images
 from annotation_platform.ingestion.rounds import Arrivals, RoundManifests, new_objects
+from annotation_platform.schema.keys import image_key, raw_key
 from annotation_platform.schema.rounds import Arrival
 from annotation_platform.schema.tables import CleanedImages, Frame, records
 from annotation_platform.schema.tables.shared import Outcome
-from annotation_platform.storage.keys import image_key, raw_key
 from annotation_platform.storage.lake import Lake
 
 
@@ -62,19 +62,6 @@ def reconcile_arrivals(lake: Lake, landed: Arrivals) -> Reconciliation:
     if reconciled != total:
         problems.append(f"{total} objects landed, but {reconciled} have an outcome or are pending")
     return result
-
-
-def missing_outcomes(objects: Sequence[Arrival], cleaned: Frame[CleanedImages]) -> list[str]:
-    """Return the objects of a round that do not have exactly one row in its ``cleaned_images``."""
-    keys = zip(cleaned[CleanedImages.source_key], cleaned[CleanedImages.stamp], strict=True)
-    rows = Counter(keys)
-    expected = {(item.key, item.stamp) for item in objects}
-    wrong = [
-        f"{key!r} has {rows[key, stamp]} outcomes"
-        for key, stamp in sorted(expected)
-        if rows[key, stamp] != 1
-    ]
-    return wrong + [f"{key!r} never landed" for key, _ in sorted(set(rows) - expected)]
 
 
 def damaged_images(lake: Lake) -> list[str]:

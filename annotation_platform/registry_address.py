@@ -11,7 +11,6 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from annotation_platform.errors import PublishError, SettingsError
-from annotation_platform.versioning.git import clean_environment
 
 _USER, _PASSWORD = "ANNOTATION_GIT_USER", "ANNOTATION_GIT_PASSWORD"
 _HELPER = (
@@ -51,15 +50,13 @@ class Address:
         """The address for messages: the URL without its query."""
         return self.url.partition("?")[0]
 
-    def environment(self) -> dict[str, str]:
-        """Return an environment that gives git the credentials for this host only."""
-        cleaned = clean_environment()
+    def credentials(self) -> dict[str, str]:
+        """Return the variables that give git the credentials for this host only; maybe none."""
         if not self.user and not self.password:
-            return cleaned
+            return {}
         parts = urlsplit(self.url)
         key = f"credential.{parts.scheme}://{parts.netloc}.helper"
         return {
-            **cleaned,
             _USER: self.user,
             _PASSWORD: self.password,
             "GIT_CONFIG_COUNT": "2",

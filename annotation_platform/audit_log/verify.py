@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from annotation_platform.governance.audit_log.events import RECORDED, EventLog
+from annotation_platform.audit_log.events import RECORDED, EventLog
 from annotation_platform.storage.audited import AccessLog, LogHead
 from annotation_platform.storage.chain import (
     Chain,

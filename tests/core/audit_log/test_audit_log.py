@@ -1,5 +1,6 @@
 """The audit log and the access log vouch for each other: `verify` locates any tampering."""
 
+import hashlib
 import json
 import shutil
 import signal
@@ -12,24 +13,24 @@ from pathlib import Path
 import pytest
 
 from annotation_platform.actor import system_user
-from annotation_platform.errors import DataError
-from annotation_platform.governance.audit_log import recording
-from annotation_platform.governance.audit_log.events import ACTIONS, Event, EventLog
-from annotation_platform.governance.audit_log.reading import (
+from annotation_platform.audit_log import recording
+from annotation_platform.audit_log.events import ACTIONS, Event, EventLog
+from annotation_platform.audit_log.reading import (
     LogFilter,
     read_events,
     read_reads,
 )
-from annotation_platform.governance.audit_log.verify import verify_logs
+from annotation_platform.audit_log.verify import verify_logs
+from annotation_platform.errors import DataError
 from annotation_platform.ingestion.lake import LakeUsage, open_lake
-from annotation_platform.labeling.ledger import AnnotationsLedger
-from annotation_platform.labeling.reviews import Decided
-from annotation_platform.labeling.round_decisions import RoundRecord
+from annotation_platform.labeling.review_decisions import Decided, record_reviews
+from annotation_platform.labeling.round_decisions import RoundRecord, record_decisions
 from annotation_platform.policy import parse_policy
 from annotation_platform.schema.annotations import Review
 from annotation_platform.storage.audited import AccessLog, AccessLoggedStore
 from annotation_platform.storage.chain import ChainLink, digest_of, make_line
 from annotation_platform.storage.objects import LocalObjectStore
+from annotation_platform.storage.pseudonyms import pseudonym_of
 from annotation_platform.storage.s3 import s3_client
 
 PROJECT_ROOT = Path(__file__).parents[3]
@@ -40,7 +41,7 @@ APPEND = """
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from annotation_platform.governance.audit_log.events import Event, EventLog
+from annotation_platform.audit_log.events import Event, EventLog
 from annotation_platform.storage.audited import AccessLoggedStore, AccessLog
 from annotation_platform.storage.objects import LocalObjectStore
 from annotation_platform.storage.s3 import s3_client
@@ -313,6 +314,18 @@ def test_without_an_access_log_the_author_is_the_user_of_the_process(tmp_path):
     assert (line["author"], line["reads_head"]) == (system_user(), None)
 
 
+def test_the_actor_of_a_use_case_is_the_author_of_its_events(home):
+    version = {"tag": "set@v1.0.0", "commit": "c", "folder_md5": "m", "images": 2}
+    version["new_version"] = True
+    recording.record_release(ONE, version, home.lake, now=NOON, actor="ada")
+    recording.record_policy(policy(), home.lake, used_for="a test", now=NOON, actor="ben")
+    (*_, release, changed) = [
+        json.loads(line.data) for _, lines in EventLog(home.lake.store).read() for line in lines
+    ]
+    assert (release["action"], release["author"]) == ("release", "ada")
+    assert (changed["action"], changed["author"]) == ("policy", "ben")
+
+
 def policy(**sections):
     content = {"ontology": {"classes": [{"id": 1, "name": "cat"}]}, **sections}
     return parse_policy(json.dumps(content), where="a test")
@@ -344,6 +357,20 @@ def test_a_new_policy_is_recorded_with_its_changed_settings(home):
     assert second["reason"] == f"used for label_tasks of {ONE}"
     assert third["facts"]["settings"]["review.sample_share"] == [0.5, one.review.sample_share]
     assert home.verify().whole
+
+
+def test_keys_renamed_by_a_release_are_no_changed_settings(home):
+    earlier = policy(labeling={"vote_margin": 1}).model_dump(mode="json")
+    earlier["labeling"]["stop_at_lead"] = earlier["labeling"].pop("vote_margin")
+    text = json.dumps(earlier, sort_keys=True).encode()
+    digest = hashlib.sha256(text).hexdigest()
+    home.lake.tables.lineage.keep(text, kind="json")
+    EventLog(home.lake.store).append_if(lambda _: ([Event("policy", digest)], digest), now=NOON)
+    now = policy(labeling={"vote_margin": 2})
+    recording.record_policy(now, home.lake, used_for=f"label_tasks of {ONE}", now=NOON)
+    _, found = home.events(action="policy")
+    assert found["facts"]["before"] == digest
+    assert found["facts"]["settings"] == {"labeling.vote_margin": [1, 2]}
 
 
 def test_a_policy_that_did_not_change_writes_nothing_and_lists_nothing(tmp_path):
@@ -424,12 +451,12 @@ def test_reviews_decisions_and_releases_are_recorded_once_each(home):
     second = ("b" * 64, "accepted", "")
     changed = ("a" * 64, "fixed", "brighter")
     for reviews in ([first], [first], [first, second], [changed, second]):
-        recording.record_reviews(ONE, decided(*reviews), home.lake, now=NOON)
-        recording.record_decisions(ONE, home.lake, now=NOON)
+        record_reviews(ONE, decided(*reviews), home.lake, now=NOON)
+        record_decisions(ONE, home.lake, now=NOON)
         recording.record_release(ONE, row, home.lake, now=NOON)
         row["new_version"] = False
     record.write("reopened", reason="they came back", by="ada", now=NOON, entries=1)
-    recording.record_decisions(ONE, home.lake, now=NOON)
+    record_decisions(ONE, home.lake, now=NOON)
     reviews = [(each["author"], each["subject"][0], each["reason"], each["facts"]["decision"])
                for each in home.events(action="review")]  # fmt: skip
     assert reviews == [
@@ -457,11 +484,7 @@ def test_people_and_erased_images_appear_under_pseudonyms(home):
     facts = {"images": 1}
     recording.record_erasure("3fa9c1", home.lake, reason="asked for it", facts=facts, now=NOON)
     skill, person, stage, erasure = home.events()[4:]
-    assert (
-        skill["subject"]
-        == person["subject"]
-        == AnnotationsLedger(home.lake.store).pseudonym(address)
-    )
+    assert skill["subject"] == person["subject"] == pseudonym_of(home.lake.store, address)
     assert (skill["facts"]["skill"], skill["facts"]["granted"]) == ("reviewer", True)
     assert (stage["reason"], stage["facts"]["stage"]) == ("labels wrong", "deprecated")
     assert (erasure["subject"], erasure["reason"]) == ("3fa9c1", "asked for it")

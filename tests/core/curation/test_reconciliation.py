@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from annotation_platform.reporting.reconciliation import missing_outcomes
+from annotation_platform.curation.gates import missing_outcomes
 from annotation_platform.schema.rounds import Arrival
 
 
