@@ -31,7 +31,6 @@ from annotation_platform.versioning.registry import (
 )
 from annotation_platform.versioning.remote import folder_object
 from annotation_platform.versioning.uploading import InBucket
-from tests.commands import run_dvc
 from tests.system.worlds import ONTOLOGY, PARAMS, World
 
 
@@ -59,6 +58,18 @@ def git(folder: Path, *arguments: str) -> str:
         ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True
     )
     return done.stdout.strip()
+
+
+def run_dvc(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def assert_whole(world: World, registry: Path | None = None) -> list[str]:
