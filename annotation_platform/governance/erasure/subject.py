@@ -30,7 +30,7 @@ class Found:
     """The images of an erasure.
 
     Attributes:
-        asked: ids of the named images.
+        named: ids of the named images.
         images: these, and the images that are erased with them.
         stay: images of a source that also landed from another source: they stay.
         landed: name, change stamp and sidecar of every arrival with one of ``images``.
@@ -39,7 +39,7 @@ class Found:
         signatures: of the named images, their groups and their duplicates.
     """
 
-    asked: frozenset[str]
+    named: frozenset[str]
     images: frozenset[str]
     stay: frozenset[str]
     landed: tuple[tuple[str, str, str], ...]
@@ -70,21 +70,21 @@ def find_images(kind: Kind, name: str, lake: Lake, *, near_duplicates: bool, bit
     if kind == "image":
         if len(name) < _SHORTEST:
             raise DataError(f"image {name!r}: give at least {_SHORTEST} digits of its id.")
-        asked = frozenset({find_image(name, lake)})
+        named = frozenset({find_image(name, lake)})
     else:
-        asked, stay = arrived_only_from(landed, name)
-        if not asked | stay:
+        named, stay = arrived_only_from(landed, name)
+        if not named | stay:
             known = ", ".join(sorted(set(landed[RawImages.source].dropna()))[:_SHOWN]) or "none"
             raise DataError(
                 f"source {name!r}: nothing landed from it. Sources in sidecars: {known}."
             )
-    images = _with_duplicates(asked, cleaned, near_duplicates=near_duplicates)
+    images = _with_duplicates(named, cleaned, near_duplicates=near_duplicates)
     signatures = _signatures(lake, images)
     images |= _similar_outside(lake, cleaned, images, signatures, bits if near_duplicates else 0)
     mine = landed[RawImages.image_id].isin(images)
     others = set(landed.loc[~mine, RawImages.sidecar_sha256].dropna())
     return Found(
-        asked=asked,
+        named=named,
         images=images,
         stay=stay - images,
         landed=_landed(lake, landed[mine]),
@@ -131,7 +131,7 @@ def _raw(lake: Lake, image_id: str) -> bytes:
 
 
 def _with_duplicates(
-    asked: frozenset[str], cleaned: pd.DataFrame, *, near_duplicates: bool
+    named: frozenset[str], cleaned: pd.DataFrame, *, near_duplicates: bool
 ) -> frozenset[str]:
     """Return the images, their duplicates, the images that they duplicate, and so on."""
     near = [CleanedImages.similar_to, CleanedImages.group_id] if near_duplicates else []
@@ -140,7 +140,7 @@ def _with_duplicates(
         cleaned.loc[cleaned[name].notna() & ids.notna(), [CleanedImages.image_id, name]]
         for name in [CleanedImages.duplicate_of, *near]
     ]
-    found, size = set(asked), 0
+    found, size = set(named), 0
     while len(found) > size:
         size = len(found)
         for each in pairs:
@@ -148,7 +148,7 @@ def _with_duplicates(
             met = ours.isin(found) | theirs.isin(found)
             found |= set(ours[met]) | set(theirs[met])
     # The image that names a group may have been erased earlier.
-    return frozenset(found & {*ids.dropna(), *asked})
+    return frozenset(found & {*ids.dropna(), *named})
 
 
 def _landed(lake: Lake, rows: pd.DataFrame) -> tuple[tuple[str, str, str], ...]:
