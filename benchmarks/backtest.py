@@ -69,7 +69,7 @@ def choices_record(annotations, truth):
             "class_name": annotations["label"].to_numpy(),
             "lead_time_seconds": 10.0,
             "purpose": "label",
-            "wave": 0,
+            "batch": 0,
             **bare,
         }
     )

@@ -8,6 +8,7 @@ import typer
 
 from annotation_platform.cli.options import AsJson
 from annotation_platform.cli.output import OUT, print_json, print_line, print_rows
+from annotation_platform.cli.registries import own_lake, own_settings
 from annotation_platform.errors import DataError
 
 app = typer.Typer(
@@ -26,11 +27,10 @@ def audit_verify(as_json: AsJson = False) -> None:
     """Find the first line of the logs that was changed, added, moved or removed."""
     from annotation_platform.audit_log.events import EventLog
     from annotation_platform.audit_log.verify import verify_logs
-    from annotation_platform.ingestion.lake import access_log_of, lake_of
-    from annotation_platform.settings import read_settings
+    from annotation_platform.ingestion.lake import access_log_of
 
-    settings = read_settings()
-    found = verify_logs(EventLog(lake_of(settings, audited=False).store), access_log_of(settings))
+    settings = own_settings()
+    found = verify_logs(EventLog(own_lake(settings, audited=False).store), access_log_of(settings))
     if as_json:
         print_json({"whole": found.whole, **asdict(found)})
     else:
@@ -68,15 +68,14 @@ def audit_show(
         read_events,
         read_reads,
     )
-    from annotation_platform.ingestion.lake import access_log_of, lake_of
-    from annotation_platform.settings import read_settings
+    from annotation_platform.ingestion.lake import access_log_of
 
     known = READS if reads else ACTIONS
     if action not in {"", *known}:
         raise DataError(f"--action {action}: there is no such action. Give {', '.join(known)}.")
     log_filter = LogFilter(parse_moment(since) if since else None, action, author)
-    settings = read_settings()
-    lake = lake_of(settings, audited=False)
+    settings = own_settings()
+    lake = own_lake(settings, audited=False)
     found = (
         read_reads(lake, access_log_of(settings), log_filter)
         if reads

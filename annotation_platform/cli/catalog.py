@@ -7,6 +7,7 @@ import typer
 
 from annotation_platform.cli.options import AsJson
 from annotation_platform.cli.output import print_json, print_rows
+from annotation_platform.cli.registries import own_lake
 
 app = typer.Typer(help="Query every table in SQL.", no_args_is_help=True)
 
@@ -18,10 +19,8 @@ def query(
 ) -> None:
     """Run a SELECT over images, quarantine, predictions, labels, versions and every table."""
     from annotation_platform.catalog.query import run_query, to_result
-    from annotation_platform.ingestion.lake import lake_of
-    from annotation_platform.settings import read_settings
 
-    found = to_result(run_query(lake_of(read_settings()), sql))
+    found = to_result(run_query(own_lake(), sql))
     if as_json:
         print_json({"columns": found.columns, "rows": found.rows})
         return

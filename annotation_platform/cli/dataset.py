@@ -12,6 +12,7 @@ from annotation_platform.cli.options import (
     with_option_groups,
 )
 from annotation_platform.cli.output import OUT, print_json, print_line, print_rows, progress_bar
+from annotation_platform.cli.registries import own_policy
 
 if TYPE_CHECKING:
     from annotation_platform.formats.conversion import Written
@@ -78,10 +79,8 @@ def inspect(
 ) -> None:
     """Show how cleaning would judge each file of a folder; nothing is stored."""
     from annotation_platform.ingestion.inspect import count_outcomes, inspect_files
-    from annotation_platform.policy import read_policy
-    from annotation_platform.settings import read_settings
 
-    policy = read_policy(read_settings().policy_path).cleaning
+    policy = own_policy().cleaning
     with progress_bar() as advance:
         files = inspect_files(folder, policy, progress=advance)
     if as_json:
@@ -104,10 +103,8 @@ def duplicates(
 ) -> None:
     """Find duplicate groups: copies, near-duplicates, mirrored and rotated images."""
     from annotation_platform.images.duplicates import find_duplicates
-    from annotation_platform.policy import read_policy
-    from annotation_platform.settings import read_settings
 
-    policy = read_policy(read_settings().policy_path).cleaning
+    policy = own_policy().cleaning
     with progress_bar() as advance:
         found = find_duplicates(
             folder,

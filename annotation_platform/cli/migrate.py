@@ -6,6 +6,7 @@ import typer
 
 from annotation_platform.cli.options import AsJson
 from annotation_platform.cli.output import print_json, print_line, print_rows, progress_bar
+from annotation_platform.cli.registries import own_lake
 
 
 def migrate(
@@ -13,12 +14,10 @@ def migrate(
     as_json: AsJson = False,
 ) -> None:
     """Rewrite the tables of an older release in place. Run it again if it was stopped."""
-    from annotation_platform.ingestion.lake import lake_of
-    from annotation_platform.settings import read_settings
     from annotation_platform.storage.migration import migrate as migrate_lake
     from annotation_platform.storage.migration import pending_changes
 
-    store = lake_of(read_settings()).store
+    store = own_lake().store
     if dry_run:
         changes = pending_changes(store)
     else:

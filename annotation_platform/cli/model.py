@@ -22,6 +22,7 @@ from annotation_platform.cli.output import (
     share_bar,
     table_of,
 )
+from annotation_platform.cli.registries import own_settings
 from annotation_platform.cli.round import run_round_job
 from annotation_platform.errors import SettingsError
 from annotation_platform.storage.files import write_file
@@ -67,9 +68,8 @@ def train(
 def list_models(as_json: AsJson = False) -> None:
     """List the models of this home: what they were trained on, and which are promoted."""
     from annotation_platform.models.registry import ModelRegistry
-    from annotation_platform.settings import read_settings
 
-    detectors = ModelRegistry(read_settings().models_path)
+    detectors = ModelRegistry(own_settings().models_path)
     rows = [
         {
             "model": sha256,

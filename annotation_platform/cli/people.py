@@ -7,6 +7,7 @@ import typer
 
 from annotation_platform.cli.options import AsJson, Email
 from annotation_platform.cli.output import print_result
+from annotation_platform.cli.registries import own_lake, own_settings
 
 app = typer.Typer(help="Manage annotators and their skills.", no_args_is_help=True)
 skill_app = typer.Typer(
@@ -65,22 +66,18 @@ def skill_remove(email: Email, skill: Skill, as_json: AsJson = False) -> None:
 @skill_app.command("list")
 def skill_list(email: Email, as_json: AsJson = False) -> None:
     """List the skills of an annotator."""
-    from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.labeling.skills import Skills
-    from annotation_platform.settings import read_settings
 
-    found = Skills(lake_of(read_settings()).store).of(email)
+    found = Skills(own_lake().store).of(email)
     facts = {"email": email, "skills": found}
     print_result(facts, as_json, ", ".join(found) or "No skills recorded.")
 
 
 def _set_skill(email: str, skill: str, *, granted: bool, as_json: bool) -> None:
     from annotation_platform.audit_log.recording import record_skill
-    from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.labeling.skills import Skills
-    from annotation_platform.settings import read_settings
 
-    lake, now = lake_of(read_settings()), datetime.now(UTC)
+    lake, now = own_lake(), datetime.now(UTC)
     skills = Skills(lake.store)
     skills.set(email, skill, granted=granted, now=now)
     record_skill(email, skill, lake, granted=granted, now=now)
@@ -91,15 +88,12 @@ def _set_skill(email: str, skill: str, *, granted: bool, as_json: bool) -> None:
 
 def _record_person(email: str, change: str) -> None:
     from annotation_platform.audit_log.recording import record_person
-    from annotation_platform.ingestion.lake import lake_of
-    from annotation_platform.settings import read_settings
 
-    record_person(email, change, lake_of(read_settings()), now=datetime.now(UTC))
+    record_person(email, change, own_lake(), now=datetime.now(UTC))
 
 
 def _label_studio() -> tuple[str, str]:
     """Return address and token of the Label Studio that ``annotation-platform up`` runs."""
     from annotation_platform.labeling.backends.label_studio.running import running_label_studio
-    from annotation_platform.settings import read_settings
 
-    return running_label_studio(read_settings())
+    return running_label_studio(own_settings())

@@ -16,7 +16,14 @@ from annotation_platform.cli.output import (
     print_rows,
     progress_bar,
 )
-from annotation_platform.cli.registries import own_registry, published_tags, remote_url
+from annotation_platform.cli.registries import (
+    own_lake,
+    own_policy,
+    own_registry,
+    own_settings,
+    published_tags,
+    remote_url,
+)
 from annotation_platform.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -83,17 +90,15 @@ def backtest(
     from annotation_platform.backtesting.reading import read_record
     from annotation_platform.backtesting.truth import SOURCES
     from annotation_platform.consensus.evidence import METHODS
-    from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.policy import read_policy
-    from annotation_platform.settings import read_settings
 
     other = read_policy(policy)
     _require("--method", [replay.method] if replay.method else [], METHODS)
     _require("--truth", _listed(truth), SOURCES)
-    settings = read_settings()
-    today = read_policy(settings.policy_path)
+    settings = own_settings()
+    today = own_policy(settings)
     record = read_record(
-        lake_of(settings), today, rounds=_listed(rounds), sources=_listed(truth) or SOURCES
+        own_lake(settings), today, rounds=_listed(rounds), sources=_listed(truth) or SOURCES
     )
     options = asdict(replay)
     price_per_hour = options.pop("price_per_hour")
@@ -172,11 +177,9 @@ def guidelines(
     as_json: AsJson = False,
 ) -> None:
     """List the guidelines that annotators were given, since when, and what was labelled."""
-    from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.reporting.guidelines import find_guideline
-    from annotation_platform.settings import read_settings
 
-    lake = lake_of(read_settings())
+    lake = own_lake()
     if diff is not None:
         old, new = diff
         _differences(find_guideline(old, lake), find_guideline(new, lake), lake, as_json)
@@ -261,10 +264,9 @@ def _change_facts(changes: "GuidelineChanges") -> dict[str, Any]:
 
 
 def _newest_labels(lake: "Lake") -> "pd.DataFrame":
-    from annotation_platform.settings import read_settings
     from annotation_platform.versioning.contents import newest_labels
 
-    settings = read_settings()
+    settings = own_settings()
     return newest_labels(
         own_registry(settings), remote_url(settings), expected=published_tags(lake)
     )

@@ -15,6 +15,7 @@ from annotation_platform.cli.output import (
     print_rows,
     write_output,
 )
+from annotation_platform.cli.registries import own_lake
 
 app = typer.Typer(
     help="List and restore the images that cleaning quarantined.", no_args_is_help=True
@@ -28,12 +29,10 @@ Quarantined = Annotated[
 @app.command("list")
 def quarantine_list(as_json: AsJson = False) -> None:
     """List the quarantined images, each with its reason and the measured value."""
-    from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.ingestion.quarantine import quarantined_images
     from annotation_platform.schema.tables import CleanedImages
-    from annotation_platform.settings import read_settings
 
-    lake = lake_of(read_settings())
+    lake = own_lake()
     found = quarantined_images(lake.tables.read_all(CleanedImages), lake.store)
     if as_json:
         print_json({"quarantine": [asdict(each) for each in found]})
@@ -54,13 +53,11 @@ def quarantine_show(
     as_json: AsJson = False,
 ) -> None:
     """Write the original file of a quarantined image."""
-    from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.ingestion.quarantine import find_image
     from annotation_platform.schema.keys import raw_key
     from annotation_platform.schema.tables import CleanedImages
-    from annotation_platform.settings import read_settings
 
-    lake = lake_of(read_settings())
+    lake = own_lake()
     row = find_image(image_id, lake.tables.read_all(CleanedImages))
     write_output(out, lake.store.get(raw_key(str(row[CleanedImages.image_id]))))
     facts = {name: str(row[name]) for name in ("image_id", "source_key", "round_id", "reason")}
@@ -75,12 +72,10 @@ def quarantine_restore(
     as_json: AsJson = False,
 ) -> None:
     """Restore an image: the next round accepts it whatever its quality."""
-    from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.ingestion.quarantine import release
     from annotation_platform.schema.tables import CleanedImages, RawImages
-    from annotation_platform.settings import read_settings
 
-    lake = lake_of(read_settings())
+    lake = own_lake()
     done = release(
         image_id,
         lake.tables.read_all(CleanedImages),

@@ -1,4 +1,4 @@
-"""The registry, the remote and the version that a command refers to."""
+"""What a command works on: the settings, policy and lake of this home; a registry, a version."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 from annotation_platform.cli.options import Registry
 
 if TYPE_CHECKING:
+    from annotation_platform.ingestion.lake import LandingLake
+    from annotation_platform.policy import Policy
     from annotation_platform.provenance.state import VersionState
     from annotation_platform.settings import Settings
     from annotation_platform.storage.lake import Lake
@@ -15,6 +17,27 @@ if TYPE_CHECKING:
 
 OWN = Registry()
 """The platform's own registry, with its recorded remote."""
+
+
+def own_settings() -> "Settings":
+    """Return the settings of this home."""
+    from annotation_platform.settings import read_settings
+
+    return read_settings()
+
+
+def own_policy(settings: "Settings | None" = None) -> "Policy":
+    """Return the policy of this home."""
+    from annotation_platform.policy import read_policy
+
+    return read_policy((settings or own_settings()).policy_path)
+
+
+def own_lake(settings: "Settings | None" = None, *, audited: bool = True) -> "LandingLake":
+    """Return the lake of this home; accesses are logged unless ``audited`` is false."""
+    from annotation_platform.ingestion.lake import lake_of
+
+    return lake_of(settings or own_settings(), audited=audited)
 
 
 def registry_place(settings: "Settings", registry: str) -> str:
@@ -70,7 +93,6 @@ def published_tags(lake: "Lake") -> set[str]:
 
 def read_version(settings: "Settings", version: str, where: Registry) -> "VersionState":
     """Return a version by tag or number, with its inputs if the lake of this home has them."""
-    from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.provenance.state import read_state
     from annotation_platform.schema.version_names import typed_tag
 
@@ -78,7 +100,7 @@ def read_version(settings: "Settings", version: str, where: Registry) -> "Versio
         open_git(settings, where.registry),
         typed_tag(version),
         remote_url=remote_url(settings, where),
-        lake=lake_of(settings),
+        lake=own_lake(settings),
     )
 
 

@@ -17,6 +17,7 @@ from annotation_platform.cli.output import (
     table_of,
     write_output,
 )
+from annotation_platform.cli.registries import own_lake, own_policy, own_settings
 
 if TYPE_CHECKING:
     from annotation_platform.labeling.backends.protocol import LabelingBackend
@@ -46,16 +47,13 @@ def round_start(
 ) -> None:
     """Start a round: clean its images, predict, select, and publish tasks (job start_round)."""
     from annotation_platform.ingestion.events import LandingEvents
-    from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.ingestion.starting import round_to_start
-    from annotation_platform.policy import read_policy
-    from annotation_platform.settings import read_settings
 
-    settings = read_settings()
+    settings = own_settings()
     round_id = round_id or round_to_start(
-        lake_of(settings),
+        own_lake(settings),
         LandingEvents(settings.landing_queue, settings.landing_url),
-        read_policy(settings.policy_path).rounds,
+        own_policy(settings).rounds,
         now=datetime.now(UTC),
     )
     run_round_job("start_round", round_id, as_json)
@@ -82,11 +80,9 @@ def round_release(round_id: RoundId, as_json: AsJson = False) -> None:
 @app.command("show")
 def round_show(round_id: RoundId, as_json: AsJson = False) -> None:
     """Show the progress of each stage of a round, and the decisions about it."""
-    from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.reporting.status import round_progress
-    from annotation_platform.settings import read_settings
 
-    progress = round_progress(lake_of(read_settings()), round_id)
+    progress = round_progress(own_lake(), round_id)
     if as_json:
         print_json(progress)
         return
@@ -105,16 +101,13 @@ def round_report(
     as_json: AsJson = False,
 ) -> None:
     """Write the report of a round as one HTML page: figures, images, advice for the next."""
-    from annotation_platform.ingestion.lake import lake_of
-    from annotation_platform.policy import read_policy
     from annotation_platform.reporting.round_page import render_round
     from annotation_platform.servers.jobs import run_job
-    from annotation_platform.settings import read_settings
 
-    settings = read_settings()
+    settings = own_settings()
     if refresh:
         run_job("report_round", settings, round_id=round_id)
-    page = render_round(lake_of(settings), round_id, read_policy(settings.policy_path))
+    page = render_round(own_lake(settings), round_id, own_policy(settings))
     file = out or Path(f"{round_id}.html")
     write_output(file, page.encode())
     print_result({"round": round_id, "file": str(file)}, as_json, f"The report is in {file}.")
@@ -188,10 +181,9 @@ def round_reopen(round_id: RoundId, reason: Reason, as_json: AsJson = False) -> 
 def run_round_job(name: str, round_id: str, as_json: bool) -> None:
     """Run a Dagster job on a round, showing a bar, and print that it succeeded."""
     from annotation_platform.servers.jobs import run_job
-    from annotation_platform.settings import read_settings
 
     with progress_bar(f"{name} {round_id}"):
-        run_job(name, read_settings(), round_id=round_id)
+        run_job(name, own_settings(), round_id=round_id)
     facts = {"round": round_id, "job": name}
     print_result(facts, as_json, f"{name} of {round_id} succeeded.")
 
@@ -199,11 +191,9 @@ def run_round_job(name: str, round_id: str, as_json: bool) -> None:
 def _decide(
     round_id: str, action: Literal["cancelled", "reopened"], reason: str, as_json: bool
 ) -> None:
-    from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.labeling.decisions import decide_round
-    from annotation_platform.settings import read_settings
 
-    lake = lake_of(read_settings())
+    lake = own_lake()
     decide_round(round_id, action, reason, system_user(), lake, now=datetime.now(UTC))
     _print_decision(round_id, action, as_json)
 
@@ -214,11 +204,8 @@ def _print_decision(round_id: str, action: str, as_json: bool) -> None:
 
 
 def _lake_and_labeling() -> "tuple[Lake, LabelingBackend]":
-    from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.labeling.backends.registry import labeling_of
-    from annotation_platform.policy import read_policy
-    from annotation_platform.settings import read_settings
 
-    settings = read_settings()
-    lake = lake_of(settings)
-    return lake, labeling_of(settings, lake.store, read_policy(settings.policy_path))
+    settings = own_settings()
+    lake = own_lake(settings)
+    return lake, labeling_of(settings, lake.store, own_policy(settings))

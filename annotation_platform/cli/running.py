@@ -12,6 +12,7 @@ from rich.progress import Progress
 
 from annotation_platform.cli.options import AsJson, with_option_groups
 from annotation_platform.cli.output import OUT, print_json, print_line, print_rows, table_of
+from annotation_platform.cli.registries import own_lake, own_policy, own_settings
 
 _WATCH_SECONDS = 2.0
 
@@ -100,10 +101,9 @@ def up(
 ) -> None:
     """Start Label Studio and Dagster on your own folder, until Ctrl-C."""
     from annotation_platform.servers.up import serve
-    from annotation_platform.settings import read_settings
 
     serve(
-        read_settings(),
+        own_settings(),
         port=port,
         label_studio_port=label_studio_port,
         page_port=page_port,
@@ -135,11 +135,9 @@ def ingest(
     from annotation_platform.ingestion.labels import read_labels
     from annotation_platform.ingestion.landing_zone import open_landing_zone
     from annotation_platform.ingestion.send import send
-    from annotation_platform.policy import read_policy
-    from annotation_platform.settings import read_settings
 
-    settings = read_settings()
-    policy = read_policy(settings.policy_path)
+    settings = own_settings()
+    policy = own_policy(settings)
     hosts = [host.strip() for host in settings.download_hosts.split(",") if host.strip()]
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("copying files", total=None)
@@ -170,13 +168,10 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Show each round and what it waits for."""
-    from annotation_platform.ingestion.lake import lake_of
-    from annotation_platform.policy import read_policy
     from annotation_platform.reporting.status import round_states
-    from annotation_platform.settings import read_settings
 
-    settings = read_settings()
-    gate, lake = read_policy(settings.policy_path).drift.gate, lake_of(settings)
+    settings = own_settings()
+    gate, lake = own_policy(settings).drift.gate, own_lake(settings)
     known: list[dict[str, object]] | None = None
     while known is None or watch:
         states = round_states(lake, drift_gate=gate)
@@ -185,7 +180,7 @@ def status(
         known = states
         if watch:
             # One entry in the access log covers the watch: it reads every two seconds.
-            lake = lake_of(settings, audited=False)
+            lake = own_lake(settings, audited=False)
             time.sleep(_WATCH_SECONDS)
 
 

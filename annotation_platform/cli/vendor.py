@@ -9,6 +9,7 @@ import typer
 
 from annotation_platform.cli.options import AsJson, RoundId, with_option_groups
 from annotation_platform.cli.output import print_json, print_line, print_result, print_rows
+from annotation_platform.cli.registries import own_lake
 from annotation_platform.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
@@ -42,12 +43,10 @@ def vendor_export(
     as_json: AsJson = False,
 ) -> None:
     """Write a package for a vendor: a round's tasks, images and guidelines."""
-    from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.labeling.backends.vendor.backend import VendorLabeling
     from annotation_platform.labeling.backends.vendor.package import write_package
-    from annotation_platform.settings import read_settings
 
-    store = lake_of(read_settings()).store
+    store = own_lake().store
     labeling = VendorLabeling(store)
     manifest = labeling.make_package(round_id, vendor=vendor, only_open=only_open)
     images = write_package(
@@ -101,16 +100,14 @@ def vendor_import(
     as_json: AsJson = False,
 ) -> None:
     """Check what a vendor returned and import it: everything, or nothing if part is invalid."""
-    from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.labeling.backends.pybossa.exports import read_pybossa
     from annotation_platform.labeling.backends.vendor.backend import VendorLabeling
     from annotation_platform.labeling.backends.vendor.returns import (
         import_annotations,
         read_returned,
     )
-    from annotation_platform.settings import read_settings
 
-    labeling = VendorLabeling(lake_of(read_settings()).store)
+    labeling = VendorLabeling(own_lake().store)
     tasks, task_runs = returned.tasks, returned.task_runs
     if returned.source == "pybossa":
         if tasks is None or task_runs is None or path is not None:

@@ -54,20 +54,13 @@ def hits_by_image(
     }
 
 
-def pairwise_agreement(
-    human_labels: pd.DataFrame, *, iou_threshold: float = 0.5, images: pd.DataFrame | None = None
-) -> float:
+def pairwise_agreement(human_labels: pd.DataFrame) -> float:
     """Return the mean F1 between the pairs of annotators of each task, over all such pairs.
 
     Class and location both count. ``unsure`` annotations are not compared. NaN if no task has two
     annotations.
-
-    Args:
-        human_labels: a ``human_labels`` table.
-        iou_threshold: in ``(0, 1]``.
-        images: ``image_id``, ``width`` and ``height``, for the distance of keypoints.
     """
-    return mean_f1(read_tasks(human_labels, images), iou_threshold=iou_threshold)
+    return mean_f1(read_tasks(human_labels, None))
 
 
 def mean_f1(tasks: Sequence[AnnotatedTask], *, iou_threshold: float = 0.5) -> float:

@@ -40,14 +40,9 @@ class OverallAgreement:
     fleiss_kappa: float  # with "not drawn" as a label
 
 
-def agreement(human_labels: pd.DataFrame, *, iou_threshold: float = 0.5) -> OverallAgreement:
-    """Return the overall agreement; ``unsure`` annotations do not vote.
-
-    Args:
-        human_labels: a ``human_labels`` table.
-        iou_threshold: least overlap of two regions around the same object, in ``(0, 1]``.
-    """
-    labelled = _read_labels(human_labels, iou_threshold)
+def agreement(human_labels: pd.DataFrame) -> OverallAgreement:
+    """Return the overall agreement; ``unsure`` annotations do not vote."""
+    labelled = _read_labels(human_labels)
     same = _same_class(labelled.marks)
     ratings = labelled.ratings
     named = ratings.assign(label=ratings["label"].where(ratings["label"] != NOT_DRAWN))
@@ -61,12 +56,11 @@ def agreement(human_labels: pd.DataFrame, *, iou_threshold: float = 0.5) -> Over
     )
 
 
-def agreement_by_class(human_labels: pd.DataFrame, *, iou_threshold: float = 0.5) -> pd.DataFrame:
+def agreement_by_class(human_labels: pd.DataFrame) -> pd.DataFrame:
     """Return the agreement on each class in use, in the order of the class names.
 
     Args:
         human_labels: a ``human_labels`` table; ``unsure`` annotations do not vote.
-        iou_threshold: least overlap of two regions around the same object, in ``(0, 1]``.
 
     Returns:
         Columns ``class_name``; ``labels`` (regions or choices of the class); ``f1`` over the pairs
@@ -74,7 +68,7 @@ def agreement_by_class(human_labels: pd.DataFrame, *, iou_threshold: float = 0.5
         by all their labels of it; ``mean_iou`` of those objects' boxes; ``alpha``, Krippendorff's,
         of the class against all other labels, "not drawn" included.
     """
-    labelled = _read_labels(human_labels, iou_threshold)
+    labelled = _read_labels(human_labels)
     same = _same_class(labelled.marks).groupby("class_name")
     hits, overlap = same.size(), same["iou"].mean()
     compared = _compared_labels(labelled)
@@ -100,10 +94,10 @@ class _Labels:
     marks: pd.DataFrame  # unit, annotator, class_name, box: one row per label
 
 
-def _read_labels(human_labels: pd.DataFrame, iou_threshold: float) -> _Labels:
+def _read_labels(human_labels: pd.DataFrame) -> _Labels:
     """Return regions and choices together, with consecutive unit numbers."""
     votes = voting_rows(human_labels)
-    regions = region_units(votes, iou_threshold=iou_threshold)
+    regions = region_units(votes)
     choices = classification_units(votes)
     choices["unit"] += int(regions["unit"].max()) + 1 if len(regions) else 0
     units = pd.concat([part for part in (regions, choices) if len(part)] or [regions])

@@ -35,7 +35,7 @@ class Anchoring:
     note: str = ""  # why it could not be measured; empty if it was
 
 
-def crowd_anchoring(decisions: pd.DataFrame, *, level: float = 0.95) -> Anchoring:
+def crowd_anchoring(decisions: pd.DataFrame) -> Anchoring:
     """Return the anchoring of all annotators together.
 
     Annotators differ in skill and in their share of tasks without predictions, so rates are means
@@ -50,7 +50,6 @@ def crowd_anchoring(decisions: pd.DataFrame, *, level: float = 0.95) -> Anchorin
         decisions: one row per annotator and prediction, from ``pre_annotation_decisions``: columns
             ``annotator``, ``shown`` and ``agreed`` (bool) and, unless all decisions are
             independent, ``image_id``.
-        level: of the interval, in ``(0, 1)``.
 
     Raises:
         TableError: a column is missing.
@@ -62,15 +61,14 @@ def crowd_anchoring(decisions: pd.DataFrame, *, level: float = 0.95) -> Anchorin
     hidden = np.bincount(person[~shown], minlength=len(people))
     weight = seen * hidden / np.maximum(seen + hidden, 1)
     own = np.where(shown, seen[person], hidden[person])
-    return _measure(decisions, weight[person] / np.maximum(own, 1), level=level)
+    return _measure(decisions, weight[person] / np.maximum(own, 1))
 
 
-def anchoring_by_person(decisions: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
+def anchoring_by_person(decisions: pd.DataFrame) -> pd.DataFrame:
     """Return the anchoring of each annotator, in the order of their names.
 
     Args:
         decisions: as for ``crowd_anchoring``.
-        level: of the intervals, in ``(0, 1)``.
 
     Returns:
         Column ``annotator`` and the fields of ``Anchoring``.
@@ -80,7 +78,7 @@ def anchoring_by_person(decisions: pd.DataFrame, *, level: float = 0.95) -> pd.D
     """
     need_columns(decisions, ["annotator", "shown", "agreed"])
     rows = [
-        {"annotator": person, **asdict(_measure(own, np.ones(len(own)), level=level))}
+        {"annotator": person, **asdict(_measure(own, np.ones(len(own))))}
         for person, own in decisions.groupby("annotator", sort=True)
     ]
     return pd.DataFrame(rows, columns=["annotator", *Anchoring.__annotations__])
@@ -146,7 +144,7 @@ def pre_annotation_decisions(
     return decisions[_COLUMNS].reset_index(drop=True)
 
 
-def _measure(decisions: pd.DataFrame, weights: FloatArray, *, level: float) -> Anchoring:
+def _measure(decisions: pd.DataFrame, weights: FloatArray) -> Anchoring:
     """Return the anchoring from decisions with these weights, one value per decision."""
     shown = decisions["shown"].to_numpy(dtype=bool)
     weighs = weights > 0
@@ -168,14 +166,14 @@ def _measure(decisions: pd.DataFrame, weights: FloatArray, *, level: float) -> A
         else np.arange(len(decisions))
     )
     seen, hidden = (
-        clustered_share(differs[kind], image[kind], weights=weights[kind], level=level)
+        clustered_share(differs[kind], image[kind], weights=weights[kind])
         for kind in (shown & weighs, ~shown & weighs)
     )
     result = replace(result, shown_rate=1.0 - seen.share, hidden_rate=1.0 - hidden.share)
     if seen.share == hidden.share == 0:
         reason = "every annotation agrees with its predictions even without seeing them"
         return replace(result, note=f"not measured: {reason}")
-    ratio = ratio_interval(seen, hidden, level=level)
+    ratio = ratio_interval(seen, hidden)
     low, high = np.clip([1.0 - ratio.high, 1.0 - ratio.low], 0.0, 1.0).tolist()
     estimate = 1.0 - seen.share / hidden.share if hidden.share > 0 else 0.0
     return replace(result, anchoring=max(estimate, 0.0), low=low, high=high, note="")

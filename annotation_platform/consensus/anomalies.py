@@ -30,20 +30,23 @@ FINDINGS = [
 ]
 """``label_id`` is missing if the finding is about the whole annotation."""
 
+_BOX_DEVIATIONS = 5.0
+"""Deviations from the median beyond which a size or ratio is a finding."""
+_COUNT_DEVIATIONS = 5.0
+"""The same for the number of regions; a difference of one or two never is."""
+_TIME_DEVIATIONS = 3.5
+"""Deviations below the median beyond which an annotation is too fast."""
+_LEAST_LABELS = 20
+"""A class with fewer regions is compared with all classes together; with fewer than that in all,
+sizes and ratios are not judged. The same minimum holds for numbers and times."""
+_LEAST_SECONDS = 1.5
+"""An annotation that took less is too fast regardless of the others."""
 _NORMAL = 1.4826  # makes the median absolute deviation of a normal distribution its deviation
 _LEAST_SPREAD = 0.15  # of a logarithm: labels that are all equal are taken to vary by 15 %
 _SIDE = 1e-9  # pixels; a box thinner than this has no area
 
 
-def label_anomalies(
-    human_labels: pd.DataFrame,
-    *,
-    box_deviations: float = 5.0,
-    count_deviations: float = 5.0,
-    time_deviations: float = 3.5,
-    minimum_labels: int = 20,
-    minimum_seconds: float = 1.5,
-) -> pd.DataFrame:
+def label_anomalies(human_labels: pd.DataFrame) -> pd.DataFrame:
     """Return outlying regions, and annotations made too fast or with an unusual number of regions.
 
     All values are compared as logarithms. Sizes (the square root of the area of the enclosing box)
@@ -54,13 +57,6 @@ def label_anomalies(
 
     Args:
         human_labels: a ``human_labels`` table.
-        box_deviations: deviations from the median beyond which a size or ratio is a finding.
-        count_deviations: the same for the number of regions; a difference of one or two never is.
-        time_deviations: deviations below the median beyond which an annotation is too fast.
-        minimum_labels: a class with fewer regions is compared with all classes together; with
-            fewer than that in all, sizes and ratios are not judged. The same minimum holds for
-            numbers and times.
-        minimum_seconds: an annotation that took less is too fast regardless of the others.
 
     Returns:
         One row per finding, in the order of kind and annotation, with the columns ``FINDINGS``.
@@ -78,17 +74,15 @@ def label_anomalies(
     need_columns(human_labels, ["shape", "class_name", *BOX_COLUMNS])
     annotations = annotations_with_regions(human_labels)
     found = [
-        *_unusual_boxes(human_labels, box_deviations, minimum_labels),
-        *_unusual_counts(annotations, count_deviations, minimum_labels),
-        *_too_fast(annotations, time_deviations, minimum_labels, minimum_seconds),
+        *_unusual_boxes(human_labels),
+        *_unusual_counts(annotations),
+        *_too_fast(annotations),
     ]
     findings = pd.DataFrame(found, columns=FINDINGS)
     return findings.sort_values(["kind", "annotation_id", "label_id"], ignore_index=True)
 
 
-def _unusual_boxes(
-    human_labels: pd.DataFrame, deviations: float, minimum_labels: int
-) -> list[dict[str, Any]]:
+def _unusual_boxes(human_labels: pd.DataFrame) -> list[dict[str, Any]]:
     areas = human_labels[human_labels[HumanLabels.shape].isin(AREAS)]
     boxes = as_boxes(areas[BOX_COLUMNS].to_numpy(dtype=np.float64))
     sides = boxes[:, 2:] - boxes[:, :2]
@@ -103,7 +97,7 @@ def _unusual_boxes(
         (size, "small", "large", "pixels across"),
         (ratio, "tall", "wide", "times as wide as high"),
     ):
-        low, high = _usual_by_class(values, solid["class_name"], deviations, minimum_labels)
+        low, high = _usual_by_class(values, solid[HumanLabels.class_name])
         unusual = np.flatnonzero((values < low) | (values > high))
         for at, row in zip(unusual, records(solid.iloc[unusual, :]), strict=True):
             kind = below if values[at] < low[at] else above
@@ -116,17 +110,15 @@ def _unusual_boxes(
     return found
 
 
-def _usual_by_class(
-    values: FloatArray, classes: pd.Series, deviations: float, minimum_labels: int
-) -> tuple[FloatArray, FloatArray]:
+def _usual_by_class(values: FloatArray, classes: pd.Series) -> tuple[FloatArray, FloatArray]:
     """Return the ends of the usual range for each value, unbounded if there are too few values."""
     low, high = np.zeros(len(values)), np.full(len(values), np.inf)
-    if len(values) < minimum_labels:
+    if len(values) < _LEAST_LABELS:
         return low, high
-    low[:], high[:] = _usual(values, deviations)
+    low[:], high[:] = _usual(values, _BOX_DEVIATIONS)
     for positions in classes.reset_index(drop=True).groupby(classes.to_numpy()).indices.values():
-        if len(positions) >= minimum_labels:
-            low[positions], high[positions] = _usual(values[positions], deviations)
+        if len(positions) >= _LEAST_LABELS:
+            low[positions], high[positions] = _usual(values[positions], _BOX_DEVIATIONS)
     return low, high
 
 
@@ -153,9 +145,7 @@ def annotations_with_regions(human_labels: pd.DataFrame) -> pd.DataFrame:
     return counted.sort_values(["task_id", "annotation_id"], ignore_index=True)
 
 
-def _unusual_counts(
-    annotations: pd.DataFrame, deviations: float, minimum_labels: int
-) -> list[dict[str, Any]]:
+def _unusual_counts(annotations: pd.DataFrame) -> list[dict[str, Any]]:
     """Compare each number of regions with the median of the others on the task, if any."""
     judged = annotations[~annotations["unsure"]].reset_index(drop=True)
     counts = judged["regions"].to_numpy(dtype=np.float64)
@@ -167,13 +157,13 @@ def _unusual_counts(
     # One is added to both counts, so that 0 against 1 differs as much as 1 against 3.
     has_peers = ~np.isnan(expected)
     least, most = np.zeros(len(counts)), np.full(len(counts), np.inf)
-    if has_peers.sum() >= minimum_labels:
-        low, high = _usual((counts[has_peers] + 1) / (expected[has_peers] + 1), deviations)
+    if has_peers.sum() >= _LEAST_LABELS:
+        low, high = _usual((counts[has_peers] + 1) / (expected[has_peers] + 1), _COUNT_DEVIATIONS)
         least[has_peers] = low * (expected[has_peers] + 1) - 1
         most[has_peers] = high * (expected[has_peers] + 1) - 1
-    if (~has_peers).sum() >= minimum_labels:
+    if (~has_peers).sum() >= _LEAST_LABELS:
         # An image may hold few objects, so without peers only too many are unusual.
-        _, high = _usual(counts[~has_peers] + 1, deviations)
+        _, high = _usual(counts[~has_peers] + 1, _COUNT_DEVIATIONS)
         expected[~has_peers], most[~has_peers] = np.median(counts[~has_peers]), high - 1
     unusual = ((counts < least) | (counts > most)) & (np.abs(counts - expected) > 2)
     return [
@@ -189,18 +179,16 @@ def _unusual_counts(
     ]
 
 
-def _too_fast(
-    annotations: pd.DataFrame, deviations: float, minimum_labels: int, minimum_seconds: float
-) -> list[dict[str, Any]]:
+def _too_fast(annotations: pd.DataFrame) -> list[dict[str, Any]]:
     """Compare seconds per region, counting one more region for viewing the image."""
     timed = annotations[annotations["lead_time_seconds"].notna()]
     seconds = timed["lead_time_seconds"].to_numpy(dtype=np.float64)
     work = timed["regions"].to_numpy(dtype=np.float64) + 1.0
     low, high = 0.0, np.inf
     positive = seconds > 0
-    if positive.sum() >= minimum_labels:
-        low, high = _usual(seconds[positive] / work[positive], deviations)
-    least, most = np.maximum(low * work, minimum_seconds), high * work
+    if positive.sum() >= _LEAST_LABELS:
+        low, high = _usual(seconds[positive] / work[positive], _TIME_DEVIATIONS)
+    least, most = np.maximum(low * work, _LEAST_SECONDS), high * work
     return [
         _finding(
             "too-fast",

@@ -101,7 +101,6 @@ def decide_classes(
     votes: VotesByQuestion,
     boxes: Mapping[str, FloatArray] | None = None,
     *,
-    gold: pd.DataFrame | None = None,
     method: str = "",
 ) -> Classes:
     """Return the class of every question.
@@ -112,12 +111,11 @@ def decide_classes(
     Args:
         votes: for each question, pairs of annotator and class; at least one each.
         boxes: for questions about a region the ``(4,)`` box around it, pixels.
-        gold: known classes: ``task`` (the question) and ``label``.
         method: as for ``resolve_classes``.
     """
     rows = [(task, worker, label) for task, each in votes.items() for worker, label in each]
     annotations = pd.DataFrame(rows, columns=["task", "worker", "label"])
-    found = resolve_classes(annotations, gold=gold, method=method)
+    found = resolve_classes(annotations, method=method)
     boxes = boxes or {}
     naming = _learn(votes, boxes, found)
     verdicts = {}

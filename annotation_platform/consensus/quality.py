@@ -4,7 +4,6 @@
 """
 
 from collections.abc import Hashable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -46,22 +45,18 @@ COLUMNS = [
 _GOLD = ["image_id", "shape", "class_name", *BOX_COLUMNS]
 
 
-@dataclass(frozen=True)
-class FlagPolicy:
-    """Thresholds of the flags. A flag is a reason for a manual check, never a verdict.
-
-    The flags are ``adversary`` (agrees less than by chance), ``spammer`` (no more than by chance),
-    ``too-fast`` and ``rubber-stamp``. The first two are judged by gold tasks if there are enough of
-    them, otherwise by the others, separately for finding objects and for naming them: an annotator
-    is a spammer if the interval of the agreement beyond chance reaches down to ``chance`` and not
-    up to ``useful``, an adversary if the interval for naming is below 0. So a few annotations give
-    no flag.
-    """
-
-    chance: float = 0.1  # agreement beyond chance up to this value counts as none
-    useful: float = 0.4  # least agreement beyond chance of an annotator who is no spammer
-    too_fast: float = 0.2  # least share of annotations that were too fast, of at least three
-    unchanged_pattern: float = 0.3  # the interval of the anchoring is above this value
+_SAME = 0.5
+"""Least overlap of two regions around the same object."""
+_LEVEL = 0.95
+"""Confidence level of the intervals."""
+_CHANCE = 0.1
+"""Agreement beyond chance up to this value counts as none."""
+_USEFUL = 0.4
+"""Least agreement beyond chance of an annotator who is no spammer."""
+_FAST_SHARE = 0.2
+"""Least share of annotations that were too fast, of at least three."""
+_UNCHANGED = 0.3
+"""An annotator is flagged if the interval of the anchoring is above this value."""
 
 
 def quality_table(
@@ -85,10 +80,6 @@ def annotator_quality(
     gold: pd.DataFrame | None = None,
     *,
     anchoring: pd.DataFrame | None = None,
-    iou_threshold: float = 0.5,
-    level: float = 0.95,
-    policy: FlagPolicy | None = None,
-    seed: int = 0,
 ) -> pd.DataFrame:
     """Return one row per annotator, in the order of their names.
 
@@ -99,17 +90,19 @@ def annotator_quality(
     images. Values that cannot be measured are missing: with one annotation per task and no gold
     there is no quality.
 
-    ``flags`` are separated by commas; see ``FlagPolicy``.
+    ``flags`` are separated by commas. A flag is a reason for a manual check, never a verdict. The
+    flags are ``adversary`` (agrees less than by chance), ``spammer`` (no more than by chance),
+    ``too-fast`` and ``rubber-stamp``. The first two are judged by gold tasks if there are enough of
+    them, otherwise by the others, separately for finding objects and for naming them: an annotator
+    is a spammer if the interval of the agreement beyond chance reaches down to ``_CHANCE`` and not
+    up to ``_USEFUL``, an adversary if the interval for naming is below 0. So a few annotations give
+    no flag.
 
     Args:
         human_labels: a ``human_labels`` table. ``unsure`` annotations do not vote.
         gold: ground truth: ``image_id``, ``shape``, ``class_name`` and the box; shape ``none``
             for an image without objects.
         anchoring: the result of ``anchoring_by_person``; without it ``rubber-stamp`` is not set.
-        iou_threshold: least overlap of two regions around the same object, in ``(0, 1]``.
-        level: of the intervals, in ``(0, 1)``.
-        policy: thresholds of the flags.
-        seed: seed of the draw of other images for the agreement by chance.
 
     Returns:
         The columns ``COLUMNS``: those of the table ``annotator_quality`` except the round.
@@ -120,14 +113,14 @@ def annotator_quality(
     need_columns(human_labels, ["annotation_id", "lead_time_seconds", "weights_sha256", "changed"])
     known = pd.DataFrame({name: [] for name in _GOLD}) if gold is None else gold
     need_columns(known, _GOLD)
-    policy = policy or FlagPolicy()
     by_others, by_gold = _judgements(
         voting_rows(human_labels),
         known,
-        Judge(iou_threshold, level, policy.chance, policy.useful),
-        np.random.default_rng(seed),
+        Judge(_SAME, _LEVEL, _CHANCE, _USEFUL),
+        # Other images are drawn for the agreement by chance.
+        np.random.default_rng(0),
     )
-    flagged = _flagged(human_labels, anchoring, policy)
+    flagged = _flagged(human_labels, anchoring)
     annotations = human_labels.drop_duplicates("annotation_id")
     annotations = annotations.assign(known=annotations["image_id"].isin(known["image_id"]))
     rows = [
@@ -188,24 +181,24 @@ def _row(
 
 
 def _flagged(
-    human_labels: pd.DataFrame, anchoring: pd.DataFrame | None, policy: FlagPolicy
+    human_labels: pd.DataFrame, anchoring: pd.DataFrame | None
 ) -> dict[str, set[Hashable]]:
     """Return the annotators with each flag that does not depend on a reference."""
     return {
-        TOO_FAST: _too_fast_people(human_labels, policy.too_fast),
-        RUBBER_STAMP: _rubber_stamps(anchoring, policy.unchanged_pattern),
+        TOO_FAST: _too_fast_people(human_labels),
+        RUBBER_STAMP: _rubber_stamps(anchoring),
     }
 
 
-def _too_fast_people(human_labels: pd.DataFrame, share: float) -> set[Hashable]:
+def _too_fast_people(human_labels: pd.DataFrame) -> set[Hashable]:
     findings = label_anomalies(human_labels)
     fast = findings[findings["kind"] == "too-fast"].groupby("annotator").size()
     annotations = human_labels.groupby("annotator")["annotation_id"].nunique()
-    return set(fast[(fast >= 3) & (fast >= share * annotations.reindex(fast.index))].index)
+    return set(fast[(fast >= 3) & (fast >= _FAST_SHARE * annotations.reindex(fast.index))].index)
 
 
-def _rubber_stamps(anchoring: pd.DataFrame | None, least: float) -> set[Hashable]:
+def _rubber_stamps(anchoring: pd.DataFrame | None) -> set[Hashable]:
     if anchoring is None:
         return set()
     need_columns(anchoring, ["annotator", "low"])
-    return set(anchoring.loc[anchoring["low"] > least, "annotator"])
+    return set(anchoring.loc[anchoring["low"] > _UNCHANGED, "annotator"])

@@ -90,7 +90,6 @@ def resolve_consensus(
     ontology: Ontology | None = None,
     images: pd.DataFrame | None = None,
     quality: pd.DataFrame | None = None,
-    gold: pd.DataFrame | None = None,
     method: str = "",
 ) -> Consensus:
     """Return one resolved set of labels per image; the order of the annotators does not matter.
@@ -108,7 +107,6 @@ def resolve_consensus(
             For an image that is missing here, distances between keypoints are relative to the
             extent of all regions of the round.
         quality: annotators' quality from elsewhere, see ``weigh_people``; default: from agreement.
-        gold: known classes: ``task``, a ``label_id`` of the result, and ``label``.
         method: method that decides the classes, as for ``evidence.resolve_classes``.
     """
     tasks = read_tasks(human_labels, images)
@@ -122,7 +120,7 @@ def resolve_consensus(
     presence = [_presence(each, weights, ontology) for each in candidates]
     ids = _label_ids(candidates, presence)
     regions, choices = (
-        decide_classes(votes, boxes, gold=gold, method=method)
+        decide_classes(votes, boxes, method=method)
         for votes, boxes in _votes_by_kind(candidates, ids, ontology)
     )
     verdicts = regions.verdicts | choices.verdicts

@@ -7,32 +7,31 @@ from annotation_platform.schema.geometry import BOX_COLUMNS, as_boxes
 from annotation_platform.schema.shapes import CLASSIFICATIONS, REGIONS, UNSURE
 from annotation_platform.schema.tables import HumanLabels
 
+_SAME = 0.5
+"""Least overlap of two boxes around the same object."""
 
-def vote_margins(human_labels: pd.DataFrame, *, iou_threshold: float = 0.5) -> dict[str, int]:
+
+def vote_margins(human_labels: pd.DataFrame) -> dict[str, int]:
     """Return the vote margin of each task: the smallest margin over all its questions.
 
     Each drawn object is two questions: whether it exists, and its class; each choice is one. The
     margin of a question is the votes for its first option minus those for its second. If no
     annotator labelled anything the margin is the number of annotations. ``unsure`` annotations do
     not vote. Regions are compared by their enclosing boxes.
-
-    Args:
-        human_labels: a ``human_labels`` table.
-        iou_threshold: least overlap of two boxes around the same object, in ``(0, 1]``.
     """
     return {
-        str(task_id): _vote_margin(annotations, iou_threshold)
+        str(task_id): _vote_margin(annotations)
         for task_id, annotations in human_labels.groupby("task_id")
     }
 
 
-def _vote_margin(annotations: pd.DataFrame, iou_threshold: float) -> int:
+def _vote_margin(annotations: pd.DataFrame) -> int:
     votes = annotations[annotations["shape"] != UNSURE.shape]
     people = votes[HumanLabels.annotation_id].nunique()
     margins = [people]
     drawn = votes[votes[HumanLabels.shape].isin(REGIONS)]
     boxes, owners = as_boxes(drawn[BOX_COLUMNS]), list(drawn["annotation_id"])
-    groups = cluster_boxes(boxes, owners, iou_threshold=iou_threshold)
+    groups = cluster_boxes(boxes, owners, iou_threshold=_SAME)
     names = drawn["class_name"].to_numpy()
     for group in groups:
         seen = len(group)

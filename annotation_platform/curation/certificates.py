@@ -151,7 +151,7 @@ def plan_certificate(
     return CertificatePlan(stages, tuple(sorted(set(classes) - set(stages[0].classes))), single)
 
 
-def certify(plan: CertificatePlan, audit: Units, *, growing: bool = False) -> Certified:
+def certify(plan: CertificatePlan, audit: Units) -> Certified:
     """Return the threshold that the audit certifies.
 
     For each threshold the hypothesis "the error of the accepted units is above alpha" is tested,
@@ -160,18 +160,15 @@ def certify(plan: CertificatePlan, audit: Units, *, growing: bool = False) -> Ce
     give an exact binomial test. Other units are clusters, for which a gambler bets that the error
     is lower: if it is not, the wealth is a supermartingale and ever reaches ``1 / delta`` with
     probability ``delta`` at most (Ville, 1939; Waudby-Smith and Ramdas, "Estimating means of
-    bounded random variables by betting", 2024). This holds at any time, so an audit may grow from
-    round to round under one plan and be tested repeatedly.
+    bounded random variables by betting", 2024).
 
     Args:
         plan: made without the audit.
         audit: units drawn at random, in the order in which they were drawn.
-        growing: whether the audit is tested repeatedly with more units; classifications are then
-            tested by betting too.
     """
     found: list[tuple[float, int, int]] = []
     for number, stage in enumerate(plan.stages):
-        rejected = _rejected(plan, stage, audit, growing=growing)
+        rejected = _rejected(plan, stage, audit)
         last = int(np.argmin(np.append(rejected, False))) - 1
         if last >= 0:
             found.append((float(stage.shares[last]), -number, last))
@@ -185,7 +182,7 @@ def certify(plan: CertificatePlan, audit: Units, *, growing: bool = False) -> Ce
         stage,
         threshold,
         share,
-        _bounds(plan, stage, last, audit, growing=growing),
+        _bounds(plan, stage, last, audit),
         int(inside.sum()),
         round(float(audit.labels[inside].sum())),
         round(float(audit.errors[inside].sum())),
@@ -235,13 +232,11 @@ def _fits(stage: CertificateStage, units: Units) -> BoolArray:
     return np.asarray(fits, dtype=np.bool_)
 
 
-def _rejected(
-    plan: CertificatePlan, stage: CertificateStage, audit: Units, *, growing: bool
-) -> BoolArray:
+def _rejected(plan: CertificatePlan, stage: CertificateStage, audit: Units) -> BoolArray:
     """Return for each threshold whether all hypotheses of the stage are rejected."""
     rejected = np.ones(len(stage.thresholds), dtype=bool)
     for number in range(len(stage.caps)):
-        evidence = _evidence(plan, stage, number, audit, stage.alphas[number], growing=growing)
+        evidence = _evidence(plan, stage, number, audit, stage.alphas[number])
         rejected &= evidence >= -np.log(stage.delta)
     return rejected
 
@@ -252,13 +247,11 @@ def _evidence(
     number: int,
     audit: Units,
     alpha: float,
-    *,
-    growing: bool,
 ) -> FloatArray:
     """Return ``(T,)`` evidence against an error above ``alpha``; ``log(1 / delta)`` is enough."""
     labels, errors, cap = list(_hypotheses(stage, audit))[number]
     inside = _fits(stage, audit)[:, None] & (audit.confidence[:, None] >= stage.thresholds)
-    if plan.single and not growing:
+    if plan.single:
         return _binomial_evidence(labels, errors, inside, alpha)
     gains = np.where(inside, (alpha * labels - errors)[:, None], 0.0)
     wealth = log_wealth(gains, stage.leads[number], worst=cap)
@@ -276,9 +269,7 @@ def _binomial_evidence(
     return np.asarray(-np.log(np.maximum(chance, 1e-300)))
 
 
-def _bounds(
-    plan: CertificatePlan, stage: CertificateStage, last: int, audit: Units, *, growing: bool
-) -> FloatArray:
+def _bounds(plan: CertificatePlan, stage: CertificateStage, last: int, audit: Units) -> FloatArray:
     """Return, for each hypothesis, the smallest error that the audit excludes at a threshold."""
     at = replace(
         stage, thresholds=stage.thresholds[last : last + 1], leads=stage.leads[:, last : last + 1]
@@ -288,7 +279,7 @@ def _bounds(
         low, high = 0.0, float(bounds[number])
         for _ in range(20):
             middle = (low + high) / 2
-            evidence = _evidence(plan, at, number, audit, middle, growing=growing)[0]
+            evidence = _evidence(plan, at, number, audit, middle)[0]
             low, high = (low, middle) if evidence >= -np.log(stage.delta) else (middle, high)
         bounds[number] = high
     return bounds

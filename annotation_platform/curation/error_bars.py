@@ -38,7 +38,7 @@ from annotation_platform.schema.tables.shared import ReviewDecision
 ALL = ""
 """``class_name`` of the row for all classes together."""
 
-_SAME = 0.5
+_SAME, _LEVEL = 0.5, 0.95
 _NO_LABELS = ("none", "unsure")
 _NOT_AUDITED = "No label was audited"
 _AUDIT = "Audit some, or set the limit to 0."
@@ -122,7 +122,6 @@ def image_error_bars(
     findings: pd.DataFrame,
     *,
     round_id: str,
-    level: float = 0.95,
     origin: str = PEOPLE,
     labels: Mapping[str, int] | None = None,
 ) -> Frame[ErrorBars]:
@@ -137,7 +136,6 @@ def image_error_bars(
             ``image_id``, ``class_name`` and ``wrong`` (bool; true for a missed object). The
             optional column ``weight`` is one by the probability that the image was drawn.
         round_id: of the version.
-        level: of the intervals, in ``(0, 1)``.
         origin: of the labels.
         labels: number of labels of each class that the bars are about; by default those of
             ``findings``.
@@ -148,11 +146,11 @@ def image_error_bars(
     for name in [ALL, *sorted({*findings["class_name"].dropna(), *counts})]:
         its = findings if name == ALL else findings[findings["class_name"] == name]
         weights = its["weight"] if "weight" in its.columns else None
-        share = clustered_share(its["wrong"], its["image_id"], weights=weights, level=level)
-        ends = share_interval(share, level=level)
+        share = clustered_share(its["wrong"], its["image_id"], weights=weights)
+        ends = share_interval(share)
         rows.append(
             {
-                **_same(round_id, "images", level),
+                **_same(round_id, "images", _LEVEL),
                 "class_name": name,
                 "origin": origin,
                 "labels": sum(counts.values()) if name == ALL else counts.get(name, 0),

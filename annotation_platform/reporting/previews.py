@@ -20,6 +20,10 @@ from annotation_platform.schema.tables import CleanedImages, Frame, ModelFinding
 
 _LIMIT = 45_000
 """Largest size of a preview, in bytes, so that two of them fit into an asset's 100 kB."""
+_SHOWN, _SIDE, _COLUMNS = 8, 200, 4
+"""Images of a preview, the longer side of each in pixels, and the columns of every sheet."""
+_TILES, _TILE = 12, 170
+"""Captioned images of a preview, and the longer side of each in pixels."""
 _LONGEST_CELL = 60
 _LEGEND_SIZE = 13
 _LEGEND_CLASSES = 12
@@ -64,11 +68,11 @@ def _draw(pen: ImageDraw.ImageDraw, row: dict[Hashable, Any], scale: float, colo
     SHAPES[name].draw(pen, label, scale=scale, color=color)
 
 
-def contact_sheet(drawn: Sequence[Image.Image], *, columns: int = 4, gap: int = 4) -> Image.Image:
+def contact_sheet(drawn: Sequence[Image.Image], *, gap: int = 4) -> Image.Image:
     """Return the images in a grid on white, row by row; without images, one white pixel."""
     if not drawn:
         return Image.new("RGB", (1, 1), "white")
-    columns = min(columns, len(drawn))
+    columns = min(_COLUMNS, len(drawn))
     width = max(image.width for image in drawn) + gap
     height = max(image.height for image in drawn) + gap
     lines = -(-len(drawn) // columns)
@@ -85,10 +89,8 @@ def images_preview(
     *,
     labels: pd.DataFrame | None = None,
     ontology: Ontology | None = None,
-    count: int = 8,
-    side: int = 200,
 ) -> str:
-    """Return Markdown with thumbnails of the first ``count`` images and their boxes.
+    """Return Markdown with thumbnails of the first eight images and their boxes.
 
     Args:
         images: rows with ``image_id`` and ``extension``.
@@ -96,8 +98,6 @@ def images_preview(
         labels: rows with ``image_id``, ``class_name`` and box columns; rows without a box are
             left out.
         ontology: the classes with their colours; needed if there are labels.
-        count: number of images.
-        side: longer side of a thumbnail, pixels.
     """
     if labels is None or ontology is None:
         labels, colors = pd.DataFrame(columns=["image_id", "class_name", *BOX_COLUMNS]), {}
@@ -105,19 +105,17 @@ def images_preview(
         labels, colors = labels.dropna(subset=["x1"]), class_colors(ontology)
     drawn = []
     for image_id, extension in (
-        images[["image_id", "extension"]].head(count).itertuples(index=False)
+        images[["image_id", "extension"]].head(_SHOWN).itertuples(index=False)
     ):
         boxes = labels[labels["image_id"] == image_id]
-        drawn.append(thumbnail(decode(load(image_id, extension)), boxes, colors, side=side))
+        drawn.append(thumbnail(decode(load(image_id, extension)), boxes, colors, side=_SIDE))
     counts = {name: int((labels["class_name"] == name).sum()) for name in colors}
-    shown = images["image_id"].head(count)
+    shown = images["image_id"].head(_SHOWN)
     return _as_markdown(_with_legend(contact_sheet(drawn), colors, counts), shown)
 
 
-def quarantine_preview(
-    rows: Frame[CleanedImages], load: Callable[[str], bytes], *, count: int = 12, side: int = 170
-) -> str:
-    """Return Markdown with ``count`` quarantined images and the reasons.
+def quarantine_preview(rows: Frame[CleanedImages], load: Callable[[str], bytes]) -> str:
+    """Return Markdown with twelve quarantined images and the reasons.
 
     The caption of each image has the first digits of its id, for a restore, its name and the
     reason. Images that can be decoded come first; the others are grey fields. ``load`` returns the
@@ -125,14 +123,14 @@ def quarantine_preview(
     """
     tiles, shown = [], []
     ordered = rows.sort_values(CleanedImages.width, ascending=False, kind="stable")
-    for row in ordered.head(count).itertuples():
+    for row in ordered.head(_TILES).itertuples():
         if row.width and isinstance(row.image_id, str):
-            image = thumbnail(decode(load(row.image_id)), rows[:0], {}, side=side)
+            image = thumbnail(decode(load(row.image_id)), rows[:0], {}, side=_TILE)
         else:
-            image = Image.new("RGB", (side, side * 3 // 4), "#dddddd")
+            image = Image.new("RGB", (_TILE, _TILE * 3 // 4), "#dddddd")
         name = row.image_id[:SHORT_ID] if isinstance(row.image_id, str) else "not readable"
         lines = [name, PurePosixPath(str(row.source_key)).name, str(row.reason)]
-        tiles.append(_captioned(image, lines, width=side))
+        tiles.append(_captioned(image, lines, width=_TILE))
         shown.append(name)
     return _as_markdown(contact_sheet(tiles, gap=16), shown)
 
@@ -141,9 +139,6 @@ def findings_preview(
     findings: pd.DataFrame,
     truth: pd.DataFrame,
     load: Callable[[str, str], bytes],
-    *,
-    count: int = 12,
-    side: int = 170,
 ) -> str:
     """Return Markdown with a model's worst errors: ground truth boxes green, the error red.
 
@@ -154,14 +149,12 @@ def findings_preview(
         findings: ``model_findings``, in the order of ``rank``.
         truth: ``image_id``, ``extension`` and boxes of the images.
         load: returns the bytes of an image, by its id and extension.
-        count: number of errors.
-        side: longer side of a crop, pixels.
     """
-    tiles, worst = [], worst_findings(findings, count)
-    for row, image in zip(worst, error_images(worst, truth, load, side=side), strict=True):
+    tiles, worst = [], worst_findings(findings, _TILES)
+    for row, image in zip(worst, error_images(worst, truth, load, side=_TILE), strict=True):
         image_id = str(row[ModelFindings.image_id])
         lines = [finding_title(row), image_id[:SHORT_ID]]
-        tiles.append(_captioned(image, lines, width=side))
+        tiles.append(_captioned(image, lines, width=_TILE))
     return _as_markdown(
         contact_sheet(tiles, gap=16), [str(row[ModelFindings.image_id]) for row in worst]
     )

@@ -10,9 +10,9 @@ The order of the steps:
    certificates depend on it; ``audit`` marks it, also if the whole pool is selected.
 3. With ``outliers: mine`` flagged images, up to a fifth of the rest; with ``drop`` they are
    excluded from here on.
-4. The rest by ``strategy``, see `SelectionPolicy` and the functions of ``rules.py``. Unused budget
-   of a rule goes to diversity; what diversity cannot use, because images have no vector, goes to
-   the first images by id.
+4. The rest by ``strategy``, see `SelectionPolicy` and ``strategies.py``. Budget that a strategy
+   leaves goes to diversity; what diversity cannot use, because images have no vector, goes to the
+   first images by id.
 
 Steps 3 and 4 take a second member of a group of near-duplicates only when every remaining group has
 its first, in this round or before.
@@ -35,6 +35,7 @@ from annotation_platform.selection.outliers import FLAGGED, outlier_scores
 from annotation_platform.selection.overrides import SelectionOverride
 from annotation_platform.selection.pool import Candidates, SelectionInputs, gather
 from annotation_platform.selection.rules import Pick, SelectionState
+from annotation_platform.selection.strategies import STRATEGIES
 
 _MINED = 0.2
 """Share of the budget that goes to outliers if the policy mines them."""
@@ -181,22 +182,7 @@ def _turn(
     state: SelectionState, policy: SelectionPolicy, wanted: int, rng: np.random.Generator
 ) -> int:
     """Choose ``wanted`` images, no two of a group; return their number."""
-    left = wanted
-    match policy.strategy:
-        case "random":
-            left -= state.take(rules.at_random(state, left, rng))
-        case "entropy":
-            left -= state.take(rules.uncertain(state, left, "sum_entropy", unlike=False))
-        case "uncertainty":
-            left -= state.take(rules.uncertain(state, left, policy.measure, unlike=True))
-        case "balance":
-            left -= state.take(rules.rare(state, left))
-        case "combined":
-            left -= state.take(rules.rare(state, round(policy.rare_share * wanted)))
-            unsure = max(0, left - round(policy.diverse_share * wanted))
-            left -= state.take(rules.uncertain(state, unsure, policy.measure, unlike=True))
-        case "diversity":
-            pass
+    left = wanted - STRATEGIES[policy.strategy](state, wanted, policy, rng)
     if left:
         left -= state.take(rules.diverse(state, left))
     if left:

@@ -34,7 +34,7 @@ from annotation_platform.versioning.objects import (
     pointer_text,
     upload_objects,
 )
-from annotation_platform.versioning.remote import DvcRemote, Progress, registry_lock
+from annotation_platform.versioning.remote import DvcRemote, registry_lock
 from annotation_platform.versioning.reuse import LastVersion, last_version, rendering_digest
 from annotation_platform.versioning.sharing import record_registry
 from annotation_platform.versioning.source import find_code, version_config
@@ -103,7 +103,6 @@ def publish_version(
     source_root: Path,
     image_path: ImagePath,
     now: datetime,
-    progress: Progress | None = None,
 ) -> Published:
     """Publish a training set as the next version, or return the last one if it has this content.
 
@@ -119,7 +118,6 @@ def publish_version(
         source_root: the source tree of the code in use.
         image_path: returns the stored file of an image.
         now: the time of publication.
-        progress: called with the numbers of files uploaded and to upload.
 
     Raises:
         PublishError: the training set cannot be published, the remote cannot be used, or other
@@ -148,7 +146,7 @@ def publish_version(
             last=reusable,
             keep_together=inputs.keep_together,
         )
-        return _publish(job, last, name_objects(content, image_path), present, progress)
+        return _publish(job, last, name_objects(content, image_path), present)
 
 
 @contextmanager
@@ -193,9 +191,7 @@ def _reusable_version(job: _Job, last: _Last) -> tuple[LastVersion | None, set[s
         return None, set()
 
 
-def _publish(
-    job: _Job, last: _Last, folder: FolderObjects, present: set[str], progress: Progress | None
-) -> Published:
+def _publish(job: _Job, last: _Last, folder: FolderObjects, present: set[str]) -> Published:
     uploaded: int | None = None
     for _ in range(_ATTEMPTS):
         if last.manifest and _same_content(job, folder, last.manifest):
@@ -206,7 +202,7 @@ def _publish(
             # An object that is already in the remote may be an orphan. This record keeps the
             # garbage collection of another registry from removing it.
             record_registry(job.remote, job.registry, "")
-            uploaded = upload_objects(job.remote, folder, present, progress)
+            uploaded = upload_objects(job.remote, folder, present)
         commit = _commit(job, manifest, last.commit)
         expected, summary = _branch_value(job, last.commit), _summary(manifest)
         if job.registry.add_version(commit, expected, manifest.tag, summary, job.now):

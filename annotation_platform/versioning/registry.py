@@ -57,11 +57,11 @@ def check_registry(registry: Registry) -> None:
     as_git(registry).identity()
 
 
-def list_versions(registry: Registry, *, dataset: str = _DATASET) -> list[VersionInfo]:
+def list_versions(registry: Registry) -> list[VersionInfo]:
     """Return the published versions, oldest first. A version is published once it has its tag."""
     git = as_git(registry)
-    tags = git.tags(f"{dataset}@v*")
-    pattern = re.compile(re.escape(dataset) + r"@v(\d+\.\d+\.\d+)")
+    tags = git.tags(f"{_DATASET}@v*")
+    pattern = re.compile(re.escape(_DATASET) + r"@v(\d+\.\d+\.\d+)")
     versions = [(match[1], tag) for tag in tags if (match := pattern.fullmatch(tag))]
     return [
         VersionInfo(version, tag, tags[tag], read_manifest(git, tag))

@@ -327,15 +327,18 @@ class DvcRemote:
         )
 
 
+_LOCK_SECONDS = 600.0
+
+
 @contextmanager
-def registry_lock(folder: Path, *, wait_seconds: float = 600.0) -> Iterator[None]:
+def registry_lock(folder: Path) -> Iterator[None]:
     """Hold DVC's lock of the repository in ``folder``; without ``.dvc``, one in the git directory.
 
     It keeps garbage collection, DVC's and ours, from removing objects that no commit names yet. The
     operating system releases the lock of a dead process.
 
     Raises:
-        PublishError: another process holds the lock for longer than ``wait_seconds``.
+        PublishError: another process holds the lock for more than ten minutes.
         SettingsError: the lock file cannot be created.
     """
     from dvc.lock import Lock, LockError
@@ -344,7 +347,7 @@ def registry_lock(folder: Path, *, wait_seconds: float = 600.0) -> Iterator[None
     if not (folder / ".dvc").is_dir():
         # Publishers and garbage collection exclude each other in a bare repository too.
         path = Git(folder).git_dir / "annotation-platform.lock"
-    end = time.monotonic() + wait_seconds
+    end = time.monotonic() + _LOCK_SECONDS
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -359,7 +362,7 @@ def registry_lock(folder: Path, *, wait_seconds: float = 600.0) -> Iterator[None
         except LockError as error:
             if time.monotonic() > end:
                 raise PublishError(
-                    f"{path}: another DVC process has held the registry for {wait_seconds:.0f} "
+                    f"{path}: another DVC process has held the registry for {_LOCK_SECONDS:.0f} "
                     "seconds. Wait for it to end and run again."
                 ) from error
     try:

@@ -11,7 +11,7 @@ from rich.progress import Progress
 
 from annotation_platform.cli.options import AsJson, Registry, with_option_groups
 from annotation_platform.cli.output import OUT, print_json, print_line, print_rows
-from annotation_platform.cli.registries import open_git, remote_url
+from annotation_platform.cli.registries import open_git, own_policy, own_settings, remote_url
 from annotation_platform.errors import DataError
 
 if TYPE_CHECKING:
@@ -58,21 +58,19 @@ def erase(
     """
     from annotation_platform.governance.erasure import erase as erasing
     from annotation_platform.governance.erasure.local import local_locations, one_erasure
-    from annotation_platform.policy import read_policy
-    from annotation_platform.settings import read_settings
 
     if sum(map(bool, asdict(subject).values())) != 1:
         raise DataError(
             "Name one thing to erase: an IMAGE, --source or --annotator; or give --finish."
         )
-    settings = read_settings()
+    settings = own_settings()
     locations = local_locations(
         settings,
         open_git(settings, where.registry),
         remote_url(settings, where),
         reach=lambda each: open_git(settings, each),
     )
-    policy = read_policy(settings.policy_path)
+    policy = own_policy(settings)
     if not subject.finish:
         expected = _begin(subject, locations, policy, reason=reason, dry_run=not yes)
         if not yes:

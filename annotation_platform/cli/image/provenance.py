@@ -18,7 +18,9 @@ from annotation_platform.cli.output import (
     write_output,
 )
 from annotation_platform.cli.registries import (
+    own_lake,
     own_registry,
+    own_settings,
     published_tags,
     read_version,
     remote_url,
@@ -48,14 +50,12 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Explain the labels of an image in a version, from its landing to its last review."""
-    from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.provenance.explain import explain_image, prove
     from annotation_platform.provenance.image_ids import find_image
-    from annotation_platform.settings import read_settings
 
-    settings = read_settings()
+    settings = own_settings()
     state = read_version(settings, version, where)
-    image_id = image if len(image) == _DIGITS else find_image(image, lake_of(settings))
+    image_id = image if len(image) == _DIGITS else find_image(image, own_lake(settings))
     story = explain_image(state, image_id, label=label)
     if proof is not None:
         if len(story.labels) != 1:
@@ -122,14 +122,12 @@ def _print_label(label: "LabelProvenance") -> None:
 def history(image: ImageId, as_json: AsJson = False) -> None:
     """Show the history of an image: landed, selected, annotated, reviewed, published."""
     from annotation_platform.curation.history import require_legal
-    from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.provenance.image_history import image_history
     from annotation_platform.provenance.image_ids import find_image
-    from annotation_platform.settings import read_settings
     from annotation_platform.versioning.contents import versions_with
 
-    settings = read_settings()
-    lake = lake_of(settings)
+    settings = own_settings()
+    lake = own_lake(settings)
     image_id = find_image(image, lake)
     held = versions_with(
         image_id,

@@ -8,6 +8,7 @@ import typer
 from annotation_platform.actor import system_user
 from annotation_platform.cli.options import AsJson, Reason
 from annotation_platform.cli.output import print_json, print_line, print_result, print_rows
+from annotation_platform.cli.registries import own_lake
 from annotation_platform.errors import DataError
 
 FullId = Annotated[
@@ -30,12 +31,10 @@ def exclude(image_id: FullId, reason: Reason, as_json: AsJson = False) -> None:
 
 
 def _override(image_id: str, reason: str, *, included: bool) -> None:
-    from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.schema.tables import CleanedImages
     from annotation_platform.selection.overrides import SelectionOverrides
-    from annotation_platform.settings import read_settings
 
-    lake = lake_of(read_settings())
+    lake = own_lake()
     if image_id not in set(lake.tables.read_all(CleanedImages)[CleanedImages.image_id]):
         raise DataError(
             f"{image_id}: no such image. `annotation-platform catalog query"
@@ -62,13 +61,11 @@ def relabel(
     as_json: AsJson = False,
 ) -> None:
     """Include the images on which a model and the human labels disagree, to label them again."""
-    from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.models.evaluation.findings import images_to_relabel
     from annotation_platform.schema.tables import ModelFindings
     from annotation_platform.selection.overrides import SelectionOverrides
-    from annotation_platform.settings import read_settings
 
-    lake = lake_of(read_settings())
+    lake = own_lake()
     findings = lake.tables.read(ModelFindings, round_id)
     wanted = images_to_relabel(findings, kinds=kind or (), most=limit)
     overrides, now = SelectionOverrides(lake.store), datetime.now(UTC)

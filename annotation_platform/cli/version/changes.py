@@ -15,7 +15,13 @@ from annotation_platform.cli.output import (
     progress_bar,
     write_output,
 )
-from annotation_platform.cli.registries import open_files, open_git, read_version
+from annotation_platform.cli.registries import (
+    open_files,
+    open_git,
+    own_lake,
+    own_settings,
+    read_version,
+)
 from annotation_platform.errors import DataError
 
 if TYPE_CHECKING:
@@ -40,9 +46,8 @@ def diff(
     The causes are known if this home has the lake that the versions were published from.
     """
     from annotation_platform.provenance.diff import diff_versions
-    from annotation_platform.settings import read_settings
 
-    settings = read_settings()
+    settings = own_settings()
     older, newer = (read_version(settings, each, where) for each in (before, now))
     found = diff_versions(older, newer)
     if as_json:
@@ -50,10 +55,9 @@ def diff(
     else:
         _print(found)
     if html is not None:
-        from annotation_platform.ingestion.lake import lake_of
         from annotation_platform.provenance.page import render_diff
 
-        page = render_diff(found, older, newer, lake_of(settings).image)
+        page = render_diff(found, older, newer, own_lake(settings).image)
         write_output(html, page.encode(), option="--html")
     if patch is not None:
         from annotation_platform.provenance.patch import make_patch
@@ -80,9 +84,8 @@ def apply(
         require_published,
         write_folder,
     )
-    from annotation_platform.settings import read_settings
 
-    settings = read_settings()
+    settings = own_settings()
     try:
         data = patch.read_bytes()
     except OSError as error:

@@ -14,7 +14,7 @@ from annotation_platform.cli.options import (
     with_option_groups,
 )
 from annotation_platform.cli.output import print_result, progress_bar
-from annotation_platform.cli.registries import registry_place
+from annotation_platform.cli.registries import own_settings, registry_place
 
 
 @with_option_groups
@@ -29,10 +29,9 @@ def checkout(
 ) -> None:
     """Check out a version, or switch to another one: only the difference is fetched."""
     from annotation_platform.schema.version_names import typed_tag
-    from annotation_platform.settings import read_settings
     from annotation_platform.versioning.checkout import checkout_version
 
-    settings = read_settings()
+    settings = own_settings()
     tag = typed_tag(version)
     with progress_bar() as progress:
         done = checkout_version(

@@ -14,7 +14,7 @@ from annotation_platform.cli.output import (
     print_rows,
     progress_bar,
 )
-from annotation_platform.cli.registries import open_git, remote_url
+from annotation_platform.cli.registries import open_git, own_lake, own_settings, remote_url
 from annotation_platform.errors import DataError
 
 if TYPE_CHECKING:
@@ -48,16 +48,14 @@ def impact(
     as_json: AsJson = False,
 ) -> None:
     """List labels, versions and models that depend on an annotator, a model or a source."""
-    from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.models.registry import ModelRegistry
     from annotation_platform.provenance.impact import find_impact, find_subject
     from annotation_platform.provenance.state import read_state
-    from annotation_platform.settings import read_settings
     from annotation_platform.versioning.registry import list_versions
 
     (kind, name) = _named(origin)
-    settings = read_settings()
-    lake, git = lake_of(settings), open_git(settings, where.registry)
+    settings = own_settings()
+    lake, git = own_lake(settings), open_git(settings, where.registry)
     models = ModelRegistry(settings.models_path)
     cards = {**models.cards(), **models.classifiers.cards()}
     subject = find_subject(kind, name, lake, cards)

@@ -19,6 +19,8 @@ from annotation_platform.cli.output import (
 from annotation_platform.cli.registries import (
     open_files,
     open_git,
+    own_lake,
+    own_settings,
     published_tags,
     registry_place,
     remote_url,
@@ -56,10 +58,9 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Read every file of a version in the remote and list damaged and missing ones."""
-    from annotation_platform.settings import read_settings
     from annotation_platform.versioning.verify import audit_versions, verify_versions
 
-    settings = read_settings()
+    settings = own_settings()
     git = open_git(settings, where.registry)
     tags = None if every else [tag_of(git, version)]
     remote = open_files(settings, git, where)
@@ -79,7 +80,6 @@ def verify(
 
 
 def _mender(settings: "Settings", where: Registry) -> "LakeMender":
-    from annotation_platform.ingestion.lake import lake_of
     from annotation_platform.settings import PROJECT_ROOT
     from annotation_platform.versioning.mender import LakeMender
     from annotation_platform.versioning.store import VersionStore
@@ -90,7 +90,7 @@ def _mender(settings: "Settings", where: Registry) -> "LakeMender":
         PROJECT_ROOT,
         settings.mirrors_path,
     )
-    return LakeMender(lake_of(settings), store)
+    return LakeMender(own_lake(settings), store)
 
 
 def _erasures(git: "Git", tags: Collection[str]) -> dict[str, list[str]]:
@@ -157,9 +157,8 @@ def rebuild(version: Version, as_json: AsJson = False) -> None:
     because its code is executed.
     """
     from annotation_platform.provenance.rebuilding.rebuild import rebuild_version
-    from annotation_platform.settings import read_settings
 
-    settings = read_settings()
+    settings = own_settings()
     git = open_git(settings)
     with progress_bar() as progress:
         found = rebuild_version(settings, git, tag_of(git, version), progress=progress)
@@ -205,17 +204,15 @@ def gc(
 
     Other registries that publish to the remote are recorded in it, and their objects stay.
     """
-    from annotation_platform.ingestion.lake import lake_of
-    from annotation_platform.settings import read_settings
     from annotation_platform.versioning.collect import OtherRegistries, collect_garbage
 
-    settings = read_settings()
+    settings = own_settings()
     git = open_git(settings, where.registry)
     found = collect_garbage(
         git,
         open_files(settings, git, where),
         # Versions from this lake are in the own registry, and need not be in another one.
-        expected=() if where.registry else published_tags(lake_of(settings)),
+        expected=() if where.registry else published_tags(own_lake(settings)),
         now=datetime.now(UTC),
         dry_run=not yes,
         others=OtherRegistries(

@@ -9,7 +9,7 @@ import typer
 
 from annotation_platform.cli.options import AsJson, Version
 from annotation_platform.cli.output import OUT, print_json, print_line, print_result, table_of
-from annotation_platform.cli.registries import open_git, tag_of
+from annotation_platform.cli.registries import open_git, own_lake, own_settings, tag_of
 
 RegistryOption = Annotated[
     str,
@@ -24,12 +24,11 @@ def list_versions(registry: RegistryOption = "", as_json: AsJson = False) -> Non
 
     If the address of a registry cannot be reached, the list is from its last copy, with a warning.
     """
-    from annotation_platform.settings import read_settings
     from annotation_platform.versioning import registry as registries
     from annotation_platform.versioning.stages import stages_of_versions
 
     warnings: list[str] = []
-    git = open_git(read_settings(), registry, warn=warnings.append)
+    git = open_git(own_settings(), registry, warn=warnings.append)
     stages = stages_of_versions(git)
     found: list[dict[str, Any]] = [
         {
@@ -94,14 +93,12 @@ def stage(
 ) -> None:
     """Assign a stage to a version, as a git tag that `gto show` lists too."""
     from annotation_platform.audit_log.recording import record_stage
-    from annotation_platform.ingestion.lake import lake_of
-    from annotation_platform.settings import read_settings
     from annotation_platform.versioning.stages import assign_stage
 
-    settings, now = read_settings(), datetime.now(UTC)
+    settings, now = own_settings(), datetime.now(UTC)
     git = open_git(settings, registry)
     tag = tag_of(git, version)
     assign_stage(git, tag, name, reason=reason, now=now)
-    record_stage(tag, name, lake_of(settings), reason=reason, now=now)
+    record_stage(tag, name, own_lake(settings), reason=reason, now=now)
     facts = {"tag": tag, "stage": name, "reason": reason}
     print_result(facts, as_json, f"{tag} is now in the stage {name}.")
