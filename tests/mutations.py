@@ -174,11 +174,11 @@ DEFECTS = [
         "The folder object is uploaded before the files that it names.",
         "annotation_platform/versioning/objects.py",
         "files = {name: folder.source(name) for name in missing if name != folder.md5}\n"
-        "remote.upload(files, progress=progress)",
+        "remote.upload(files)",
         "files = {name: folder.source(name) for name in missing if name != folder.md5}\n"
         "if folder.md5 in missing:\n"
         "    remote.upload({folder.md5: folder.source(folder.md5)})\n"
-        "remote.upload(files, progress=progress)",
+        "remote.upload(files)",
         (
             "tests/system/test_versions.py::"
             "test_a_changed_file_of_the_lake_is_refused_by_name_and_nothing_is_published",

@@ -93,7 +93,7 @@ def explain_image(
     else:
         labels = [_without_people(state, row) for row in records(shown)]
         guideline = ""
-    landed_in = state.rounds_about("raw_images", image_id)
+    landed_in = state.landed_in(image_id)
     return ImageProvenance(
         image_id=image_id,
         version=state.tag,

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from annotation_platform.errors import DataError
 from annotation_platform.policy import Policy, parse_policy
 from annotation_platform.provenance.rebuilding.inputs import Inputs, read_inputs
-from annotation_platform.schema.tables import Table, TrainingSet, table_named
+from annotation_platform.schema.tables import RawImages, Table, TrainingSet, table_named
 from annotation_platform.storage.lake import Lake
 from annotation_platform.storage.lineage import TableInputs, input_key
 from annotation_platform.storage.table_files import TableFile
@@ -114,20 +114,17 @@ class VersionState:
         """Return the rows of an input table about one image."""
         return self._read(name, round_id, [image_id])
 
-    def rounds_about(self, name: str, image_id: str) -> list[str]:
-        """Return the rounds whose input table has rows about an image, in order."""
-        return [
-            round_id
-            for round_id in self.rounds(name)
-            if any(
-                pc.index(self._image_ids(name, digest), image_id).as_py() >= 0
-                for digest in self.digests(name, round_id)
-            )
-        ]
-
-    def _image_ids(self, name: str, digest: str) -> pa.ChunkedArray:
-        with _readable(digest):
-            return self._file(name, digest).arrow(["image_id"]).column(0)
+    def landed_in(self, image_id: str) -> list[str]:
+        """Return the rounds in whose input tables an image landed, in order."""
+        name, found = RawImages.table_name, []
+        for round_id in self.rounds(name):
+            for digest in self.digests(name, round_id):
+                with _readable(digest):
+                    ids = self._file(name, digest).arrow([RawImages.image_id]).column(0)
+                if pc.index(ids, image_id).as_py() >= 0:
+                    found.append(round_id)
+                    break
+        return found
 
     def _file(self, name: str, digest: str) -> TableFile:
         assert self.lake is not None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from annotation_platform.versioning.folder import Folder, FolderFacts, ImageFile
 from annotation_platform.versioning.manifest import Manifest
-from annotation_platform.versioning.remote import DvcRemote, Progress, folder_object
+from annotation_platform.versioning.remote import DvcRemote, folder_object
 from annotation_platform.versioning.uploading import InBucket, Source
 
 IMAGE_PATH = re.compile(r"images/(?P<split>[^/]+)/(?P<image>.+)\.(?P<extension>[^./]+)")
@@ -72,9 +72,7 @@ def name_objects(content: Folder, image_path: ImagePath) -> FolderObjects:
     )
 
 
-def upload_objects(
-    remote: DvcRemote, folder: FolderObjects, present: set[str], progress: Progress | None = None
-) -> int:
+def upload_objects(remote: DvcRemote, folder: FolderObjects, present: set[str]) -> int:
     """Upload the objects of a folder that the remote lacks, and return the number of files.
 
     Objects in ``present`` are not looked up: those of the previous version were verified when they
@@ -82,7 +80,7 @@ def upload_objects(
     """
     missing = remote.missing(folder.names - present)
     files = {name: folder.source(name) for name in missing if name != folder.md5}
-    remote.upload(files, progress=progress)
+    remote.upload(files)
     # The folder object comes last, because it implies that all its files are in the remote.
     if folder.md5 in missing:
         remote.upload({folder.md5: folder.source(folder.md5)})

@@ -129,7 +129,7 @@ class DvcRemote:
             )
         return {entry["relpath"]: entry["md5"] for entry in orjson.loads(data)}
 
-    def upload(self, sources: Mapping[str, Source], *, progress: Progress | None = None) -> None:
+    def upload(self, sources: Mapping[str, Source]) -> None:
         """Write each object, by MD5, then read it back and hash it.
 
         An object with its final name is complete at every moment; one that arrives damaged is
@@ -145,28 +145,25 @@ class DvcRemote:
             {name: sources[name] for name in names[start : start + size]}
             for start in range(0, len(names), size)
         ]
-        done = 0
         with self._errors():
-            for count in self._write_batches(batches):
-                done += count
-                if progress is not None:
-                    progress(done, len(names))
+            self._write_batches(batches)
             if self._is_local:
                 for folder in {os.path.dirname(self._odb.oid_to_path(name)) for name in names}:  # noqa: PTH120  as many as names
                     sync(folder)
 
-    def _write_batches(self, batches: Sequence[Mapping[str, Source]]) -> Iterator[int]:
-        """Write the batches and yield the number of objects after each."""
+    def _write_batches(self, batches: Sequence[Mapping[str, Source]]) -> None:
         if not self._is_local:
-            yield from map(self._copy, batches)
+            for batch in batches:
+                self._copy(batch)
             return
         started, worked = time.perf_counter(), time.thread_time()
-        yield from map(self._write_locally, batches[:1])
+        for batch in batches[:1]:
+            self._write_locally(batch)
         used = time.thread_time() - worked
         waited = time.perf_counter() - started - used
         # If the first batch did not wait for the disk, threads would only double the cost.
         with ThreadPoolExecutor(max_workers=_WRITERS if waited > used else 1) as pool:
-            yield from pool.map(self._write_locally, batches[1:])
+            list(pool.map(self._write_locally, batches[1:]))
 
     def all(self) -> Iterator[str]:
         """Return the names of all objects in the remote."""
@@ -271,15 +268,14 @@ class DvcRemote:
         with self._errors(), suppress(FileNotFoundError):
             self._fs.remove(self._fs.join(self._records, name))
 
-    def _write_locally(self, sources: Mapping[str, Source]) -> int:
+    def _write_locally(self, sources: Mapping[str, Source]) -> None:
         for name, source in sources.items():
             try:
                 write_to_folder(name, source, Path(self._odb.oid_to_path(name)))
             except DamagedError:
                 raise self._damaged(name) from None
-        return len(sources)
 
-    def _copy(self, sources: Mapping[str, Source]) -> int:
+    def _copy(self, sources: Mapping[str, Source]) -> None:
         """Write objects into a bucket, and remove those that arrived damaged."""
         targets = {name: self._odb.oid_to_path(name) for name in sources}
         copy_to_bucket(self._fs, targets, sources)
@@ -290,7 +286,6 @@ class DvcRemote:
                 self._fs.remove(target)
                 check_source(name, sources[name])
                 raise self._damaged(name)
-        return len(sources)
 
     def _damaged(self, name: str) -> PublishError:
         return PublishError(

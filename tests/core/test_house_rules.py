@@ -23,7 +23,7 @@ AVOIDED = (
 
 
 # What is over a limit today; a change may lower these figures and never raise them.
-LITERAL_COLUMNS = 1200
+LITERAL_COLUMNS = 1154
 PRODUCT_LINES = 74_707
 
 
