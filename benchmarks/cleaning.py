@@ -1,8 +1,8 @@
 """The cleaning pass beside a bare loop and beside cleanvision 0.3.7 with imagededup 0.3.3.
 
     python benchmarks/cleaning.py --peer-python /tmp/peers/bin/python
-    python benchmarks/cleaning.py --images 10000          # what is not looking at images
-    python benchmarks/cleaning.py --images 100000 --small # peak memory
+    python benchmarks/cleaning.py --one-round 10000          # what is not looking at images
+    python benchmarks/cleaning.py --one-round 100000 --small # peak memory
 
 The bare loop reads, decodes and measures the same files with the same functions in two processes
 that are there already, and does nothing else: no tables, no search, nothing stored. Both take
@@ -230,7 +230,7 @@ def one_round(chosen):
     """Print peak memory of one round, and the share that is not work on single images."""
     make = small_images if chosen.small else blood_cells
     with tempfile.TemporaryDirectory() as folder:
-        store, raw = landed(make(chosen.images, chosen.seed), Path(folder))
+        store, raw = landed(make(chosen.one_round, chosen.seed), Path(folder))
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         with passes_timed() as spent:
             wall, cpu, cleaned = our_pass(store, raw)
@@ -255,11 +255,13 @@ def main():
     options.add_argument("--pairs", type=int, default=5)
     options.add_argument("--peer-python", help="python of an environment with the peers")
     options.add_argument("--peer-pairs", type=int, default=1)
-    options.add_argument("--images", type=int, default=0, help="clean one round of so many")
+    options.add_argument(
+        "--one-round", type=int, default=0, help="clean one round of this many images"
+    )
     options.add_argument("--small", action="store_true", help="of 96 × 96 pixels")
     options.add_argument("--seed", type=int, default=0)
     chosen = options.parse_args()
-    if chosen.images:
+    if chosen.one_round:
         one_round(chosen)
     else:
         compare(chosen)

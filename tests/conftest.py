@@ -25,6 +25,9 @@ MEMORY = Path("/dev/shm")
 ROOM = 6 * 1024**3
 """Bytes that must be free in memory before the tests write there; a whole run takes a third."""
 
+LONG_SECONDS = 900
+"""Limit of a long test; the others have that of pyproject.toml."""
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config):
@@ -35,6 +38,13 @@ def pytest_configure(config):
     if shutil.disk_usage(MEMORY).free >= ROOM:
         config.option.basetemp = tempfile.mkdtemp(prefix="annotation-tests-", dir=MEMORY)
         config.add_cleanup(lambda: shutil.rmtree(config.option.basetemp, ignore_errors=True))
+
+
+def pytest_collection_modifyitems(items):
+    """Give long tests time for a busy machine; one that names a limit of its own keeps it."""
+    for item in items:
+        if item.get_closest_marker("long") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(LONG_SECONDS))
 
 
 @pytest.fixture(scope="session")

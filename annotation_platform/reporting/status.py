@@ -102,7 +102,8 @@ def _counted(lake: Lake, round_id: str) -> int:
 def round_progress(lake: Lake, round_id: str) -> dict[str, Any]:
     """Return the progress of each stage of a round, and the decisions about the round.
 
-    Each stage has ``done`` of ``all`` and the unit that is counted; before it begins, both are 0.
+    Each stage has ``done`` of ``all``, the unit that is counted, and ``percent``, 0 to 100; before
+    it begins, the numbers are 0.
     """
     landed = RoundManifests(lake.store).read(round_id)
     cleaned = _rows(lake, CleanedImages, round_id)
@@ -124,7 +125,13 @@ def round_progress(lake: Lake, round_id: str) -> dict[str, Any]:
         ("released", len(publishable(reviewed)), len(reviewed), "images"),
     ]
     stages = [
-        {"stage": stage, "done": done, "all": total, "of": unit}
+        {
+            "stage": stage,
+            "done": done,
+            "all": total,
+            "of": unit,
+            "percent": round(100 * done / total, 1) if total else 0.0,
+        }
         for stage, done, total, unit in figures
     ]
     record = RoundRecord(lake.store, round_id).read()

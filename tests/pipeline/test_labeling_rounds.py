@@ -6,12 +6,13 @@ import yaml
 
 from annotation_platform.demo.annotators import EXPERT
 from annotation_platform.errors import LabelingError
+from annotation_platform.images.accepted import accepted_images
 from annotation_platform.labeling.backends.protocol import Progress
 from annotation_platform.labeling.backends.regions import write_decision, write_regions
 from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.labeling.round_decisions import RoundRecord
-from annotation_platform.labeling.rounds import close_round, seen_annotations
+from annotation_platform.labeling.rounds import close_round, fetch_annotations, seen_annotations
 from annotation_platform.labeling.skills import QUALIFIED, Skills
 from annotation_platform.reporting.status import round_progress
 from annotation_platform.schema.shapes import UNSURE, Label
@@ -184,6 +185,32 @@ def test_with_the_gate_on_auto_nobody_is_asked_and_ties_stay_out(disputed):
     assert not set(read(platform, TrainingSet)["image_id"]) & set(images[:2])
 
 
+def shares_of(round_id, lake):
+    """Return percentages: cleaned, asked, annotated, resolved, reviewed, released."""
+    return [each["percent"] for each in round_progress(lake, round_id)["stages"]]
+
+
+def test_a_partial_round_reports_its_share_per_stage_and_is_merged_when_it_is_complete(platform):
+    tasks = start(platform, 1, ONE, labeling={"annotations_per_task": 2})
+    images = sorted(tasks["image_id"].unique())
+    landed = len(platform.lake.manifests.read(ONE))
+    asked = round(100 * len(images) / len(accepted_images(platform.lake.tables)), 1)
+    assert shares_of(ONE, platform.lake) == [100.0, asked, 0.0, 0.0, 0.0, 0.0]
+    assert round_progress(platform.lake, ONE)["stages"][0]["all"] == landed
+    names = classes(platform)
+    platform.submit(ONE, lambda image, _: box(names[0], 40) if image in images[:5] else None)
+    fetch_annotations(ONE, platform.labeling, platform.lake, now=_now())
+    assert shares_of(ONE, platform.lake) == [100.0, asked, 62.5, 0.0, 0.0, 0.0]
+    assert "of 16" in reason(platform.tick(labeling_complete_sensor))
+    platform.submit(ONE, lambda *_: box(names[0], 40))
+    fetch_annotations(ONE, platform.labeling, platform.lake, now=_now())
+    assert shares_of(ONE, platform.lake) == [100.0, asked, 100.0, 0.0, 0.0, 0.0]
+    assert requested(platform.tick(labeling_complete_sensor)) == [("merge_round", ONE)]
+    assert platform.release(ONE, platform.run("merge_round", ONE)).success
+    assert shares_of(ONE, platform.lake)[3] == 100.0
+    assert shares_of(ONE, platform.lake)[5] == 100.0
+
+
 def test_a_closed_round_releases_what_is_annotated_and_asks_the_rest_later(platform):
     tasks = start(platform, 1, ONE, labeling={"annotations_per_task": 2})
     images = sorted(tasks["image_id"].unique())
@@ -214,6 +241,7 @@ def test_a_closed_round_releases_what_is_annotated_and_asks_the_rest_later(platf
     stages = {each["stage"]: each for each in record["stages"]}
     assert (stages["annotated"]["all"], stages["annotated"]["of"]) == (16, "assignments")
     assert stages["annotated"]["done"] < 16
+    assert shares_of(ONE, platform.lake)[2] == 62.5
 
     entries = AnnotationsLedger(platform.lake.store).entries(ONE)
     RoundRecord(platform.lake.store, ONE).write(

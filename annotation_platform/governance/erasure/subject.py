@@ -15,6 +15,7 @@ from annotation_platform.ingestion.rounds import RoundManifests
 from annotation_platform.ingestion.sources import arrived_only_from
 from annotation_platform.provenance.image_ids import find_image
 from annotation_platform.schema.keys import raw_key
+from annotation_platform.schema.rounds import Arrival, whole_key
 from annotation_platform.schema.tables import CleanedImages, RawImages
 from annotation_platform.schema.tables.shared import Outcome
 from annotation_platform.storage.lake import Lake
@@ -81,15 +82,18 @@ def find_images(kind: Kind, name: str, lake: Lake, *, near_duplicates: bool, bit
     images = _with_duplicates(named, cleaned, near_duplicates=near_duplicates)
     signatures = _signatures(lake, images)
     images |= _similar_outside(lake, cleaned, images, signatures, bits if near_duplicates else 0)
+    images |= _of_same_arrivals(images, landed, cleaned, near_duplicates=near_duplicates)
+    parents = _parents(landed, images)
     mine = landed[RawImages.image_id].isin(images)
     others = set(landed.loc[~mine, RawImages.sidecar_sha256].dropna())
+    arrivals, sizes = _arrivals(lake, landed[mine]), landed.loc[mine, RawImages.byte_size]
     return Found(
         named=named,
-        images=images,
+        images=images | parents,
         stay=stay - images,
-        landed=_landed(lake, landed[mine]),
+        landed=tuple(sorted((each.key, each.stamp, each.sidecar) for each in arrivals)),
         sidecars=frozenset(set(landed.loc[mine, RawImages.sidecar_sha256].dropna()) - others),
-        sizes=tuple(sorted(set(landed.loc[mine, RawImages.byte_size].tolist()))),
+        sizes=tuple(sorted({each.byte_size for each in arrivals} | set(sizes.tolist()))),
         signatures=signatures,
     )
 
@@ -151,13 +155,41 @@ def _with_duplicates(
     return frozenset(found & {*ids.dropna(), *named})
 
 
-def _landed(lake: Lake, rows: pd.DataFrame) -> tuple[tuple[str, str, str], ...]:
-    """Return name, change stamp and sidecar of arrivals, from the manifests of the rounds."""
-    arrivals = set(zip(rows[RawImages.source_key], rows[RawImages.stamp], strict=True))
-    found = {
-        (each.key, each.stamp, each.sidecar)
+def _parents(landed: pd.DataFrame, images: frozenset[str]) -> frozenset[str]:
+    """Return the landed objects, by digest, that hold these images among several."""
+    rows = landed[landed[RawImages.image_id].isin(images)]
+    return frozenset(rows[RawImages.parent_id].dropna())
+
+
+def _of_same_arrivals(
+    images: frozenset[str],
+    landed: pd.DataFrame,
+    cleaned: pd.DataFrame,
+    *,
+    near_duplicates: bool,
+) -> frozenset[str]:
+    """Return the images of the arrivals that hold one of these, with their duplicates, and so on.
+
+    An arrival that holds several images is erased as a whole, because its bytes hold them all.
+    """
+    while True:
+        siblings = landed[RawImages.parent_id].isin(_parents(landed, images))
+        more = frozenset(landed.loc[siblings, RawImages.image_id]) - images
+        if not more:
+            return images
+        images = _with_duplicates(images | more, cleaned, near_duplicates=near_duplicates)
+
+
+def _arrivals(lake: Lake, rows: pd.DataFrame) -> set[Arrival]:
+    """Return the arrivals of rows of ``raw_images``, from the manifests of the rounds."""
+    keys = [
+        key if pd.isna(parent) else whole_key(key)
+        for key, parent in zip(rows[RawImages.source_key], rows[RawImages.parent_id], strict=True)
+    ]
+    named = set(zip(keys, rows[RawImages.stamp], strict=True))
+    return {
+        each
         for round_id in sorted(set(rows[RawImages.round_id]))
         for each in RoundManifests(lake.store).read(round_id)
-        if (each.key, each.stamp) in arrivals
+        if (each.key, each.stamp) in named
     }
-    return tuple(sorted(found))

@@ -157,4 +157,8 @@ def test_the_command_lists_migrates_and_finds_nothing_more(tmp_path, monkeypatch
     assert {each["key"] for each in listed["changes"]} == set(before)
     assert {each["change"] for each in listed["changes"]} == {"schema version 0 to 1"}
     assert annotation() == {"changes": listed["changes"], "dry_run": False}
+    migrated = contents(store)
     assert annotation("--dry-run") == {"changes": [], "dry_run": True}
+    # A second migration changes nothing.
+    assert annotation() == {"changes": [], "dry_run": False}
+    assert contents(store) == migrated
