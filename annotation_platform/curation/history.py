@@ -47,8 +47,8 @@ LEGAL: Mapping[str, frozenset[str]] = {
     "imported": frozenset({"queued", "accepted", "consensus", "exported"}),
     # Accepted without a person, in a round that has no task for the image.
     "accepted": frozenset({"exported"}),
-    "queued": frozenset({"queued", "answered", "left", "cancelled"}),
-    "answered": frozenset({"queued", "answered", "left", "cancelled", "consensus"}),
+    "queued": frozenset({"queued", "annotated", "left", "cancelled"}),
+    "annotated": frozenset({"queued", "annotated", "left", "cancelled", "consensus"}),
     "left": frozenset({"queued", "reopened", "cancelled"}),
     "cancelled": frozenset({"queued", "reopened", "left"}),
     "consensus": frozenset({"consensus", "in review", "reviewed", "exported", "left", "cancelled"}),
@@ -64,19 +64,19 @@ STAYS: Mapping[str, frozenset[str]] = {
         ("clean", "imported"), frozenset({"landed", "clean", "duplicate", "quarantined"})
     ),
     # Late annotations of a closed round are stored and not counted.
-    **dict.fromkeys(("left", "cancelled"), frozenset({"answered"})),
+    **dict.fromkeys(("left", "cancelled"), frozenset({"annotated"})),
     # Labels stay valid, whatever further annotations arrive, until they are resolved again.
     **dict.fromkeys(
-        ("consensus", "in review", "reviewed", "exported"), frozenset({"queued", "answered"})
+        ("consensus", "in review", "reviewed", "exported"), frozenset({"queued", "annotated"})
     ),
 }
 """The events that leave a state unchanged."""
 
 _ARRIVAL = ("landed", "clean", "imported", "duplicate", "quarantined")
-_COURSE = (*_ARRIVAL, "queued", "answered", "left", "cancelled", "reopened", "accepted",
+_COURSE = (*_ARRIVAL, "queued", "annotated", "left", "cancelled", "reopened", "accepted",
            "consensus", "in review", "reviewed", "exported")  # fmt: skip
 _DEPENDS_ON: Mapping[str, tuple[str, ...]] = {
-    "consensus": ("answered", "reopened"),
+    "consensus": ("annotated", "reopened"),
     "in review": ("consensus",),
     "reviewed": ("in review",),
 }
@@ -152,7 +152,7 @@ def _times(events: Sequence[ImageEvent]) -> list[tuple[ImageEvent, datetime]]:
         at = _end(event)
         if at is None:
             at = _earliest(event, events, placed)
-        placed.append((event, max(at, first) if event.state == "answered" else at))
+        placed.append((event, max(at, first) if event.state == "annotated" else at))
     return placed
 
 

@@ -146,7 +146,7 @@ def _annotation_events(task: ImageTask, lake: Lake) -> Iterator[ImageEvent]:
             )
             now = status if number == len(states) else "edited later"
             detail = f"Assignment {submission.assignment}{of}: {content}; {now}."
-            yield ImageEvent("answered", submission.updated_at, task.round_id, by, detail)
+            yield ImageEvent("annotated", submission.updated_at, task.round_id, by, detail)
 
 
 def _endings(task: ImageTask, lake: Lake) -> Iterator[ImageEvent]:
@@ -262,7 +262,7 @@ def _review_events(
         review = _read(round_id, image_id, revision, lake)
         if annotation.state not in ("counted", "skipped"):
             detail = f"A decision that is not counted, {annotation.state}: {annotation.detail}."
-            yield ImageEvent("answered", at, round_id, by, detail)
+            yield ImageEvent("annotated", at, round_id, by, detail)
         elif review is not None and not revision.submission.skipped:
             is_decided = True
             yield ImageEvent("reviewed", at, round_id, by, _decided(review))
@@ -271,7 +271,7 @@ def _review_events(
             yield ImageEvent("in review", at, round_id, by, "The decision was withdrawn.")
         else:
             yield ImageEvent(
-                "answered", at, round_id, by, "Opened by a reviewer without a decision."
+                "annotated", at, round_id, by, "Opened by a reviewer without a decision."
             )
 
 

@@ -134,9 +134,9 @@ def test_the_history_of_an_image_goes_from_landing_to_every_version(two_rounds, 
     history = json_of("image", "history", rejected[:16])
     assert history["image_id"] == rejected
     assert [(each["state"], each["round"]) for each in history["events"]] == [
-        ("landed", ONE), ("clean", ONE), ("queued", ONE), ("answered", ONE), ("answered", ONE),
-        ("consensus", ONE), ("in review", ONE), ("reviewed", ONE), ("answered", ONE),
-        ("queued", TWO), ("answered", TWO), ("answered", TWO), ("consensus", TWO),
+        ("landed", ONE), ("clean", ONE), ("queued", ONE), ("annotated", ONE), ("annotated", ONE),
+        ("consensus", ONE), ("in review", ONE), ("reviewed", ONE), ("annotated", ONE),
+        ("queued", TWO), ("annotated", TWO), ("annotated", TWO), ("consensus", TWO),
         ("exported", TWO),
     ]  # fmt: skip
     reviewed, exported = history["events"][7], history["events"][-1]
@@ -150,7 +150,7 @@ def test_the_history_of_an_image_goes_from_landing_to_every_version(two_rounds, 
 
     history = json_of("image", "history", left)
     mine = [each for each in history["events"] if each["round"] == ONE]
-    assert [each["state"] for each in mine] == ["landed", "clean", "queued", "left", "answered"]
+    assert [each["state"] for each in mine] == ["landed", "clean", "queued", "left", "annotated"]
     assert mine[3]["detail"] == (
         "The round was closed with 0 of 2 assignments annotated: the vendor left."
     )
@@ -159,7 +159,7 @@ def test_the_history_of_an_image_goes_from_landing_to_every_version(two_rounds, 
     assert history["events"][-1]["state"] == "exported"
 
     history = json_of("image", "history", edited)
-    annotations = [each["detail"] for each in history["events"] if each["state"] == "answered"]
+    annotations = [each["detail"] for each in history["events"] if each["state"] == "annotated"]
     assert sorted(each.partition(": ")[2] for each in annotations) == [
         "1 region; counted.", "1 region; edited later.", "2 regions; counted."
     ]  # fmt: skip
@@ -216,7 +216,7 @@ def test_an_unassigned_annotation_is_an_error_of_the_history(two_rounds, json_of
     AnnotationsLedger(platform.lake.store).append(
         ONE, [type(first)(**forged)], now=datetime.now(UTC)
     )
-    with pytest.raises(DataError, match=f"{other_image}: answered .* in {ONE} .*but it was"):
+    with pytest.raises(DataError, match=f"{other_image}: annotated .* in {ONE} .*but it was"):
         json_of("image", "history", other_image)
     with pytest.raises(DataError, match="no landed image has this id"):
         json_of("image", "history", "0123456789")

@@ -232,6 +232,9 @@ def test_a_closed_round_releases_what_is_annotated_and_asks_the_rest_later(platf
     assert set(start(platform, 2, TWO)["image_id"]) >= set(images[5:])
     record = round_progress(platform.lake, ONE)
     assert [each["reason"] for each in record["decisions"]] == ["the vendor left"]
+    stages = {each["stage"]: each for each in record["stages"]}
+    assert (stages["annotated"]["all"], stages["annotated"]["of"]) == (16, "assignments")
+    assert stages["annotated"]["done"] < 16
     assert shares_of(ONE, platform.lake)[2] == 62.5
 
     entries = AnnotationsLedger(platform.lake.store).entries(ONE)

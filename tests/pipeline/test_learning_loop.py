@@ -77,7 +77,7 @@ def test_an_audit_is_drawn_annotated_blind_and_too_small_to_certify_anything(pla
     assert nothing_known.passed
     assert "There are no earlier images" in nothing_known.description
     drift = tables.read(BatchDrift, "round-0002").set_index("feature")
-    assert {"brightness", "look", "objects", "classes"} <= set(drift.index)
+    assert {"brightness", "appearance", "objects", "classes"} <= set(drift.index)
     assert (drift["reference_images"] == 8).all()
     # The two batches are drawn alike.
     assert second["round_resembles_earlier_rounds"].passed

@@ -55,7 +55,7 @@ class RegionCodec:
         shape: the name of the shape.
         control: the name of the tool in the configuration; results carry it as ``from_name``.
         phrase: the name of a label of the shape, for messages.
-        tag, heading, looks: the tag of the tool, its heading, and its further attributes.
+        tag, heading, attributes: the tag of the tool, its heading, and its further attributes.
         returned: what a vendor returns, for the instructions of an export.
         read: returns the label of a class in the ``value`` of a region, and notes about it. It
             raises RegionError or OutlineError if there is no usable label.
@@ -73,7 +73,7 @@ class RegionCodec:
     read: Callable[[str, Value, RegionCanvas], tuple[Label, list[str]]]
     write: Callable[[Label, int, int], list[Value]]
     heading: str = ""
-    looks: dict[str, str] = field(default_factory=dict)
+    attributes: dict[str, str] = field(default_factory=dict)
     fits: Callable[[Value], bool] = lambda _: True
     joins: bool = False
 
@@ -297,7 +297,7 @@ CODECS: dict[str, RegionCodec] = {
             phrase="a box",
             tag="RectangleLabels",
             heading="Box",
-            looks={**_LINES, "canRotate": "false"},
+            attributes={**_LINES, "canRotate": "false"},
             returned="a box: type rectanglelabels; value x, y, width, height, rotation 0",
             read=_read_box,
             write=_write_box,
@@ -309,7 +309,7 @@ CODECS: dict[str, RegionCodec] = {
             phrase="a rotated box",
             tag="RectangleLabels",
             heading="Rotated box",
-            looks={**_LINES, "canRotate": "true"},
+            attributes={**_LINES, "canRotate": "true"},
             returned=(
                 "a box that may be turned: type rectanglelabels; value x, y, width, height, and "
                 "rotation\n    in degrees clockwise about its top left corner"
@@ -324,7 +324,7 @@ CODECS: dict[str, RegionCodec] = {
             phrase="a polygon",
             tag="PolygonLabels",
             heading="Polygon",
-            looks={**_LINES, "pointSize": "small"},
+            attributes={**_LINES, "pointSize": "small"},
             returned="an outline: type polygonlabels; value points, a list of [x, y]",
             read=_read_polygon,
             write=_write_polygon,
@@ -346,7 +346,7 @@ CODECS: dict[str, RegionCodec] = {
             phrase="a point",
             tag="KeyPointLabels",
             heading="Point",
-            looks={"strokeWidth": "4", "opacity": "0.9"},
+            attributes={"strokeWidth": "4", "opacity": "0.9"},
             returned="a point: type keypointlabels; value x, y, width",
             read=_read_keypoint,
             write=_write_keypoint,
