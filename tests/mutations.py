@@ -136,8 +136,8 @@ DEFECTS = [
     Defect(
         "Reconciliation accepts an arrival with two outcomes.",
         "annotation_platform/curation/gates.py",
-        "if rows[key, stamp] != 1",
-        "if rows[key, stamp] < 1",
+        "if found != len(named) or has_gap:",
+        "if found < len(named) or has_gap:",
         ("tests/core/curation/test_reconciliation.py",),
     ),
     Defect(

@@ -10,7 +10,7 @@ from annotation_platform.curation.gates import missing_outcomes
 from annotation_platform.images.accepted import accepted_images
 from annotation_platform.ingestion.rounds import Arrivals, RoundManifests, new_objects
 from annotation_platform.schema.keys import image_key, raw_key
-from annotation_platform.schema.rounds import Arrival
+from annotation_platform.schema.rounds import Arrival, whole_key
 from annotation_platform.schema.tables import CleanedImages, Frame, records
 from annotation_platform.schema.tables.shared import Outcome
 from annotation_platform.storage.lake import Lake
@@ -49,7 +49,13 @@ def reconcile_arrivals(lake: Lake, landed: Arrivals) -> Reconciliation:
     taken = {item for objects in rounds.values() for item in objects}
     new = new_objects(landed, taken)
     uncleaned = [item for key, objects in rounds.items() if key not in cleaned for item in objects]
-    total = len(new) + sum(len(objects) for objects in rounds.values())
+    # Every image of an object counts where an object has several.
+    parts = set(
+        zip(every[CleanedImages.source_key], every[CleanedImages.arrival_version], strict=True)
+    )
+    parts -= {(item.key, item.stamp) for item in taken}
+    wholes = {(whole_key(key), stamp) for key, stamp in parts}
+    total = len(new) + sum(len(objects) for objects in rounds.values()) + len(parts) - len(wholes)
     result = Reconciliation(
         landed=total,
         accepted=outcomes[Outcome.ACCEPTED],

@@ -19,7 +19,7 @@ from annotation_platform.labeling.reviews import reviews_due
 from annotation_platform.policy import Policy
 from annotation_platform.schema.geometry import FloatArray
 from annotation_platform.schema.shapes import CLASSIFICATIONS, REGIONS
-from annotation_platform.schema.tables import Conflicts, HumanLabels, ReviewTasks
+from annotation_platform.schema.tables import Conflicts, ConsensusLabels, HumanLabels, ReviewTasks
 from annotation_platform.schema.tables.shared import Purpose
 
 OBJECTS, CHOICES = "objects_f1", "choices_right"
@@ -176,16 +176,13 @@ def _review_outcome(
     if policy.review.gate == "auto":
         open_ = set(conflicts.loc[~conflicts[Conflicts.settled], Conflicts.image_id])
         return _ReviewOutcome(asked, reviewed=set(), left_out=open_)
-    due = reviews_due(round_id, _of(asked, consensus.labels), conflicts, policy)
+    labels = consensus.labels[consensus.labels[ConsensusLabels.image_id].isin(asked)]
+    due = reviews_due(round_id, labels, conflicts, policy)
     return _ReviewOutcome(asked, reviewed=set(due[ReviewTasks.image_id]), left_out=set())
 
 
 def _among(chosen: Collection[str], images: Sequence[str]) -> npt.NDArray[np.bool_]:
     return np.array([image in chosen for image in images], dtype=bool)
-
-
-def _of(images: Collection[str], table: pd.DataFrame) -> pd.DataFrame:
-    return table[table["image_id"].isin(images)]
 
 
 def _truth_of(rows: pd.DataFrame) -> _Truth:

@@ -17,7 +17,7 @@ from annotation_platform.schema.geometry import FloatArray
 from annotation_platform.schema.tables import BatchDrift, Frame, OutlierImages
 
 SCALARS = ("brightness", "sharpness", "entropy", "pixels", "aspect", "objects")
-LOOK, CLASSES = "look", "classes"
+APPEARANCE, CLASSES = "appearance", "classes"
 _CHUNK = 512
 _LARGE = 1000
 """Most reference images whose vectors are compared; from more images this number is drawn."""
@@ -85,7 +85,7 @@ def measure_drift(
 
     Every effect is in ``[0, 1]``. For a number (brightness, sharpness, entropy, pixels, aspect,
     objects) it is the Kolmogorov-Smirnov distance of the two distributions. For the appearance
-    (``look``) it is the same distance, of each image's cosine distance to the most similar
+    (``appearance``) it is the same distance, of each image's cosine distance to the most similar
     reference image; each reference image is compared with the other reference images. For the
     classes it is the total variation between their shares, with a p-value by permutation of images.
 
@@ -106,7 +106,7 @@ def measure_drift(
     near, usual = _distances(batch, reference, rng)
     rows = [compare_numbers(name, ours[name], theirs[name]) for name in SCALARS]
     if len(near) and len(usual) > 1:
-        rows.append(compare_numbers(LOOK, near, usual))
+        rows.append(compare_numbers(APPEARANCE, near, usual))
     rows.append(_classes(batch, reference, rng))
     sure = holm(np.array([row.p_value for row in rows]), level)
     features = [

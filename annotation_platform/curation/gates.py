@@ -14,7 +14,7 @@ from annotation_platform.formats.files import write_files
 from annotation_platform.formats.yolo import read_yolo, render_yolo
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.ontology import Ontology
-from annotation_platform.schema.rounds import Arrival, round_number
+from annotation_platform.schema.rounds import Arrival, part_key, round_number, whole_key
 from annotation_platform.schema.shapes import KEPT_WHOLE, POINTS, REGIONS
 from annotation_platform.schema.tables import (
     CertificateRechecks,
@@ -39,18 +39,28 @@ OPEN_DECISIONS = (ReviewDecision.REJECTED, ReviewDecision.UNDECIDED)
 
 
 def missing_outcomes(objects: Sequence[Arrival], cleaned: Frame[CleanedImages]) -> list[str]:
-    """Return the objects of a round that do not have exactly one row in its ``cleaned_images``."""
+    """Return the objects of a round that do not have exactly one row in its ``cleaned_images``.
+
+    An object with several images has exactly one row for each of them instead, without a gap.
+    """
     keys = zip(
         cleaned[CleanedImages.source_key], cleaned[CleanedImages.arrival_version], strict=True
     )
     rows = Counter(keys)
     expected = {(item.key, item.stamp) for item in objects}
-    wrong = [
-        f"{key!r} has {rows[key, stamp]} outcomes"
-        for key, stamp in sorted(expected)
-        if rows[key, stamp] != 1
-    ]
-    return wrong + [f"{key!r} never landed" for key, _ in sorted(set(rows) - expected)]
+    others: dict[tuple[str, str], list[str]] = {}
+    for key, stamp in sorted(set(rows) - expected):
+        arrival = whole_key(key), stamp
+        others.setdefault(arrival if arrival in expected else (key, stamp), []).append(key)
+    wrong = []
+    for key, stamp in sorted(expected):
+        parts = others.pop((key, stamp), [])
+        named = parts or [key]
+        found = rows[key, stamp] + sum(rows[part, stamp] for part in parts)
+        has_gap = bool(parts) and parts != [part_key(key, each) for each in range(len(parts))]
+        if found != len(named) or has_gap:
+            wrong.append(f"{key!r} has {found} outcomes")
+    return wrong + [f"{key!r} never landed" for key, _ in sorted(others)]
 
 
 def boxes_outside_image(labels: pd.DataFrame, images: pd.DataFrame) -> list[str]:

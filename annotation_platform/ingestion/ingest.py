@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 
 from annotation_platform.errors import DataError
+from annotation_platform.ingestion.containers import source_of
 from annotation_platform.ingestion.landing_zone import LandingZone
 from annotation_platform.ingestion.receipts import Receipts
 from annotation_platform.ingestion.sidecars import (
@@ -12,7 +13,7 @@ from annotation_platform.ingestion.sidecars import (
     unreadable_sidecar,
 )
 from annotation_platform.schema.keys import raw_key, sidecar_key
-from annotation_platform.schema.rounds import RELEASED, Arrival
+from annotation_platform.schema.rounds import RELEASED, Arrival, part_key
 from annotation_platform.schema.tables import Frame, RawImages
 from annotation_platform.storage.erasures import Erasures, refuse_meanwhile
 from annotation_platform.storage.objects import ObjectStore
@@ -54,12 +55,14 @@ def ingest_round(
         try:
             if landed.byte_size > maximum_bytes:
                 raise _too_large(landed, maximum_bytes)
-            row[RawImages.image_id] = store_image(landed, landing, store, receipts, erasures)
+            image_id = store_image(landed, landing, store, receipts, erasures)
+            images = _images_of(landed, image_id, store, erasures)
         except DataError as error:
             rows.append({**row, RawImages.problem: str(error)})
         else:
             sidecar = _store_sidecar(landed, landing, store, receipts)
-            rows.append({**row, **_sidecar_columns(sidecar, store)})
+            row |= _sidecar_columns(sidecar, store)
+            rows += [{**row, **image} for image in images]
     return RawImages.from_rows(rows)
 
 
@@ -86,6 +89,33 @@ def store_image(
     _refuse_erased(image_id, erasures)
     store.create(raw_key(image_id), data)
     return receipts.write(landed, image_id)
+
+
+def _images_of(
+    landed: Arrival, image_id: str, store: ObjectStore, erasures: Erasures
+) -> list[dict[str, object]]:
+    """Return the columns of each image of an arrival, and store the images of a container."""
+    source = None if landed.stamp.startswith(RELEASED) else source_of(landed.key)
+    if source is None:
+        return [{RawImages.image_id: image_id}]
+    rows: list[dict[str, object]] = []
+    for index, image in enumerate(source(store.get(raw_key(image_id)))):
+        part_id = hashlib.sha256(image.data).hexdigest()
+        _refuse_erased(part_id, erasures)
+        store.create(raw_key(part_id), image.data)
+        rows.append(
+            {
+                RawImages.source_key: part_key(landed.key, index),
+                RawImages.byte_size: len(image.data),
+                RawImages.image_id: part_id,
+                RawImages.parent_id: image_id,
+                RawImages.frame_index: index,
+                RawImages.timestamp_seconds: image.timestamp_seconds,
+            }
+        )
+    if not rows:
+        raise DataError("holds no image")
+    return rows
 
 
 def _refuse_erased(image_id: str, erasures: Erasures) -> None:

@@ -150,7 +150,7 @@ def _accept(context: RoundContext, inputs: AcceptInputs) -> AutoAccepted:
     )
     described = described.set_index("image_id")
     features = {name: described[name] for name in _COMPARED}
-    features["look"] = vectors.set_index("image_id")["vector"]
+    features["appearance"] = vectors.set_index("image_id")["vector"]
     labels = Audit(audit, _valid_labels(inputs.reviewed_labels, audit))
     return accept_labels(
         AcceptanceCandidates(predictions, remaining.tolist(), labels, features),

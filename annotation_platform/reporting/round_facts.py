@@ -9,6 +9,7 @@ import pandas as pd
 from annotation_platform.consensus.agreement import pairwise_agreement
 from annotation_platform.curation.error_bars import ALL
 from annotation_platform.curation.imported import PEOPLE
+from annotation_platform.curation.label_issues import with_suspects
 from annotation_platform.ingestion.rounds import RoundManifests
 from annotation_platform.reporting.manual_effort import (
     ManualEffort,
@@ -16,7 +17,6 @@ from annotation_platform.reporting.manual_effort import (
     minutes_of,
     published_labels,
 )
-from annotation_platform.reporting.open_conflicts import open_conflicts
 from annotation_platform.schema.tables import (
     AnnotatorQuality,
     BatchDrift,
@@ -32,12 +32,14 @@ from annotation_platform.schema.tables import (
     ModelEvaluations,
     ModelSlices,
     ReviewedLabels,
+    ReviewTasks,
     RoundReports,
     Table,
     records,
 )
 from annotation_platform.schema.tables.shared import Outcome, ReviewDecision
 from annotation_platform.storage.lake import Lake
+from annotation_platform.storage.round_tables import RoundTables
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,22 @@ def round_facts(lake: Lake, round_id: str) -> RoundFacts:
         slices=records(rows(ModelSlices).sort_values(ModelSlices.rank, kind="stable")),
         version="".join(version[DatasetVersions.version]),
         images_in_version=int(version[DatasetVersions.images].sum()),
+    )
+
+
+def open_conflicts(tables: RoundTables, round_id: str) -> Frame[Conflicts]:
+    """Return the ``conflicts`` of a round and the issues for which images are under review.
+
+    Lakes of v0.1.0 hold these issues in the table itself; they are counted once.
+    """
+    conflicts, issues, consensus, tasks = (
+        tables.read_rounds(table, [round_id])
+        for table in (Conflicts, LabelIssues, ConsensusLabels, ReviewTasks)
+    )
+    is_suspect = tasks[ReviewTasks.kinds].str.contains("suspected ")
+    under_review = tasks.loc[is_suspect, ReviewTasks.image_id]
+    return with_suspects(
+        conflicts, issues[issues[LabelIssues.image_id].isin(under_review)], consensus
     )
 
 

@@ -16,7 +16,6 @@ from annotation_platform.pages import as_base64, render_page
 from annotation_platform.policy import Policy
 from annotation_platform.reporting.advice import advise
 from annotation_platform.reporting.manual_effort import publishable
-from annotation_platform.reporting.open_conflicts import open_conflicts
 from annotation_platform.reporting.previews import (
     SHORT_ID,
     error_images,
@@ -24,7 +23,7 @@ from annotation_platform.reporting.previews import (
     thumbnail,
     worst_findings,
 )
-from annotation_platform.reporting.round_facts import round_facts, round_trends
+from annotation_platform.reporting.round_facts import open_conflicts, round_facts, round_trends
 from annotation_platform.reporting.status import round_state
 from annotation_platform.reporting.trend_chart import STYLE, draw_trend
 from annotation_platform.schema.keys import raw_key

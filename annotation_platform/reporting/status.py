@@ -10,8 +10,8 @@ from annotation_platform.curation.training_set import usable_imports
 from annotation_platform.ingestion.rounds import RoundManifests
 from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.labeling.reviews import review_round
+from annotation_platform.labeling.round_annotations import ledger_count
 from annotation_platform.labeling.round_decisions import RoundRecord
-from annotation_platform.labeling.rounds import ledger_count
 from annotation_platform.reporting.manual_effort import publishable
 from annotation_platform.schema.tables import (
     CleanedImages,
@@ -102,7 +102,8 @@ def _counted(lake: Lake, round_id: str) -> int:
 def round_progress(lake: Lake, round_id: str) -> dict[str, Any]:
     """Return the progress of each stage of a round, and the decisions about the round.
 
-    Each stage has ``done`` of ``all`` and the unit that is counted; before it begins, both are 0.
+    Each stage has ``done`` of ``all``, the unit that is counted, and ``percent``, 0 to 100; before
+    it begins, the numbers are 0.
     """
     landed = RoundManifests(lake.store).read(round_id)
     cleaned = _rows(lake, CleanedImages, round_id)
@@ -117,14 +118,20 @@ def round_progress(lake: Lake, round_id: str) -> dict[str, Any]:
     images = requested[LabelTasks.image_id].nunique()
     figures = [
         ("cleaned", len(cleaned), len(landed), "landed objects"),
-        ("asked", images, _accepted(cleaned), "accepted images"),
+        ("requested", images, _accepted(cleaned), "accepted images"),
         ("annotated", len(counted), len(tasks), "assignments"),
         ("resolved", resolved, images, "images"),
         ("reviewed", len({one.submission.image_id for one in decided}), len(reviews), "images"),
         ("released", len(publishable(reviewed)), len(reviewed), "images"),
     ]
     stages = [
-        {"stage": stage, "done": done, "all": total, "of": unit}
+        {
+            "stage": stage,
+            "done": done,
+            "all": total,
+            "of": unit,
+            "percent": round(100 * done / total, 1) if total else 0.0,
+        }
         for stage, done, total, unit in figures
     ]
     record = RoundRecord(lake.store, round_id).read()

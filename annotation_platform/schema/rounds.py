@@ -45,3 +45,13 @@ class Arrival:
     stamp: str
     byte_size: int
     sidecar: str = field(default="", compare=False)
+
+
+def part_key(key: str, index: int) -> str:
+    """Return the name of an image among several in one arrival: ``a.clip/000003``."""
+    return f"{key}/{index:06d}"
+
+
+def whole_key(key: str) -> str:
+    """Return the name of the arrival in the name of one of its images, see ``part_key``."""
+    return key.rpartition("/")[0]

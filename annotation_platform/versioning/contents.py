@@ -102,7 +102,8 @@ def version_labels(
         PublishError: a Parquet file is missing or damaged.
         TableError: a Parquet file does not hold a training set.
     """
-    shards = [_table(remote, files[path], path, where) for path in sorted(files) if _is_shard(path)]
+    paths = [path for path in files if path.startswith(_SHARDS) and path.endswith(".parquet")]
+    shards = [_table(remote, files[path], path, where) for path in sorted(paths)]
     return pd.concat(shards, ignore_index=True) if shards else TrainingSet.empty()
 
 
@@ -131,10 +132,6 @@ def _versions(registry: Registry, expected: Collection[str]) -> list[VersionInfo
             "Set ANNOTATION_REGISTRY to the repository that has it."
         )
     return versions
-
-
-def _is_shard(path: str) -> bool:
-    return path.startswith(_SHARDS) and path.endswith(".parquet")
 
 
 def _table(remote: DvcRemote, md5: str, path: str, where: str) -> Frame[TrainingSet]:

@@ -204,7 +204,8 @@ def _publish(job: _Job, last: _Last, folder: FolderObjects, present: set[str]) -
             record_registry(job.remote, job.registry, "")
             uploaded = upload_objects(job.remote, folder, present)
         commit = _commit(job, manifest, last.commit)
-        expected, summary = _branch_value(job, last.commit), _summary(manifest)
+        expected = last.commit if job.registry.resolve(BRANCH) else None
+        summary = _summary(manifest)
         if job.registry.add_version(commit, expected, manifest.tag, summary, job.now):
             record_registry(job.remote, job.registry, commit)
             return _published(manifest, commit, new=True, uploaded=uploaded)
@@ -234,10 +235,6 @@ def _head(job: _Job) -> tuple[str | None, Manifest | None]:
     manifest = Manifest.from_json(data, where=where)
     _tag(job, manifest, head)
     return head, manifest
-
-
-def _branch_value(job: _Job, head: str | None) -> str | None:
-    return head if job.registry.resolve(BRANCH) else None
 
 
 def _same_content(job: _Job, folder: FolderObjects, last: Manifest) -> bool:

@@ -1,6 +1,7 @@
 """What import-linter cannot see: circles, private APIs, and places and clients of a cloud."""
 
 import ast
+import re
 import tomllib
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -126,6 +127,12 @@ def test_every_package_and_module_of_the_library_has_a_layer():
     modules = {path.stem for path in library.glob("*.py")} - {"__init__", "definitions"}
     packages = {path.parent.name for path in library.glob("*/__init__.py")}
     assert named == modules | packages
+
+
+def test_the_tree_in_contributing_has_the_layers_in_their_order():
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    (tree,) = re.findall(r"^```text\n(.*?)^```", page, re.M | re.S)
+    assert [re.split(r" {2,}", line)[0] for line in tree.splitlines()] == library_layers()["layers"]
 
 
 def circle_in(imports):

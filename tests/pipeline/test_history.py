@@ -74,15 +74,14 @@ def json_of(two_rounds, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def two_rounds(tmp_path_factory):
+def two_rounds(tmp_path_factory, store):
     """Two released rounds; in the first, one image was rejected, one left and one edited."""
-    with open_platform(tmp_path_factory.mktemp("history") / "home") as platform:
+    with open_platform(tmp_path_factory.mktemp("history") / "home", store=store) as platform:
         yield platform, *go_through(platform)
 
 
 def go_through(platform):
     platform.land(1)
-    platform.hurry()
     change(platform, review={"gate": "manual"}, labeling={"annotations_per_task": 2})
     assert platform.start_round(ONE).success
     images = sorted(platform.lake.tables.read(LabelTasks, ONE)["image_id"].unique())
@@ -120,10 +119,11 @@ def go_through(platform):
     platform.land(2)
     assert platform.start_round(TWO).success
     annotate(platform, TWO, lambda _: box("vessel"))
-    for job in ("merge_round", "release_round"):
-        assert platform.run(job, TWO).success
-        for each in platform.labeling.open_assignments(EXPERT):
-            platform.labeling.submit(each.backend_task, EXPERT, acceptance(each), 9.0)
+    merged = platform.run("merge_round", TWO)
+    assert merged.success
+    for each in platform.labeling.open_assignments(EXPERT):
+        platform.labeling.submit(each.backend_task, EXPERT, acceptance(each), 9.0)
+    assert platform.release(TWO, merged).success
     return rejected, left, edited
 
 

@@ -2,16 +2,16 @@
 
 import dagster as dg
 import pytest
-import yaml
 
 from annotation_platform.demo.annotators import EXPERT
 from annotation_platform.errors import LabelingError
+from annotation_platform.images.accepted import accepted_images
 from annotation_platform.labeling.backends.protocol import Progress
 from annotation_platform.labeling.backends.regions import write_decision, write_regions
 from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.labeling.round_decisions import RoundRecord
-from annotation_platform.labeling.rounds import close_round, seen_annotations
+from annotation_platform.labeling.rounds import close_round, fetch_annotations, seen_annotations
 from annotation_platform.labeling.skills import QUALIFIED, Skills
 from annotation_platform.reporting.status import round_progress
 from annotation_platform.schema.shapes import UNSURE, Label
@@ -34,20 +34,15 @@ from sensors.releases import review_complete_sensor
 ONE, TWO = "round-0001", "round-0002"
 
 
-def change(platform, **sections):
-    """Change some values of the policy."""
-    path = platform.settings.policy_path
-    policy = yaml.safe_load(path.read_text())
-    for name, values in sections.items():
-        policy[name].update(values)
-    path.write_text(yaml.safe_dump(policy, sort_keys=False))
+def start(platform, batch, round_id, *, review=None, **sections):
+    """Start a round under a changed policy; ``review`` changes after it, for the merge to come.
 
-
-def start(platform, batch, round_id, **sections):
+    Rounds that differ in their reviews alone are started once in a session.
+    """
     platform.land(batch)
-    platform.hurry()
-    change(platform, **sections)
+    platform.change_policy(**sections)
     assert platform.start_round(round_id).success
+    platform.change_policy(**({"review": review} if review else {}))
     return platform.lake.tables.read(LabelTasks, round_id)
 
 
@@ -157,7 +152,7 @@ def test_what_no_rule_settles_waits_for_a_reviewer_and_carries_their_decision(di
 
 def test_a_release_may_go_without_the_images_under_review(disputed):
     platform, images = disputed
-    change(platform, review={"undecided": "hold_out"})
+    platform.change_policy(review={"undecided": "hold_out"})
     assert requested(platform.tick(review_complete_sensor)) == [("release_round", ONE)]
     assert platform.run("release_round", ONE).success
     published = set(read(platform, TrainingSet)["image_id"])
@@ -175,13 +170,39 @@ def test_a_release_may_go_without_the_images_under_review(disputed):
 
 def test_with_the_gate_on_auto_nobody_is_asked_and_ties_stay_out(disputed):
     platform, images = disputed
-    change(platform, review={"gate": "auto"})
+    platform.change_policy(review={"gate": "auto"})
     assert platform.run("merge_round", ONE).success
     assert (read(platform, ReviewTasks)["backend"] == "").all()
     result = platform.run("release_round", ONE)
     held = result.asset_materializations_for_node("reviewed_labels")[-1].metadata
     assert held["held_out_images"].value >= 2
     assert not set(read(platform, TrainingSet)["image_id"]) & set(images[:2])
+
+
+def shares_of(round_id, lake):
+    """Return percentages: cleaned, asked, annotated, resolved, reviewed, released."""
+    return [each["percent"] for each in round_progress(lake, round_id)["stages"]]
+
+
+def test_a_partial_round_reports_its_share_per_stage_and_is_merged_when_it_is_complete(platform):
+    tasks = start(platform, 1, ONE, labeling={"annotations_per_task": 2})
+    images = sorted(tasks["image_id"].unique())
+    landed = len(platform.lake.manifests.read(ONE))
+    asked = round(100 * len(images) / len(accepted_images(platform.lake.tables)), 1)
+    assert shares_of(ONE, platform.lake) == [100.0, asked, 0.0, 0.0, 0.0, 0.0]
+    assert round_progress(platform.lake, ONE)["stages"][0]["all"] == landed
+    names = classes(platform)
+    platform.submit(ONE, lambda image, _: box(names[0], 40) if image in images[:5] else None)
+    fetch_annotations(ONE, platform.labeling, platform.lake, now=_now())
+    assert shares_of(ONE, platform.lake) == [100.0, asked, 62.5, 0.0, 0.0, 0.0]
+    assert "of 16" in reason(platform.tick(labeling_complete_sensor))
+    platform.submit(ONE, lambda *_: box(names[0], 40))
+    fetch_annotations(ONE, platform.labeling, platform.lake, now=_now())
+    assert shares_of(ONE, platform.lake) == [100.0, asked, 100.0, 0.0, 0.0, 0.0]
+    assert requested(platform.tick(labeling_complete_sensor)) == [("merge_round", ONE)]
+    assert platform.release(ONE, platform.run("merge_round", ONE)).success
+    assert shares_of(ONE, platform.lake)[3] == 100.0
+    assert shares_of(ONE, platform.lake)[5] == 100.0
 
 
 def test_a_closed_round_releases_what_is_annotated_and_asks_the_rest_later(platform):
@@ -211,9 +232,10 @@ def test_a_closed_round_releases_what_is_annotated_and_asks_the_rest_later(platf
     assert set(start(platform, 2, TWO)["image_id"]) >= set(images[5:])
     record = round_progress(platform.lake, ONE)
     assert [each["reason"] for each in record["decisions"]] == ["the vendor left"]
-    assert {"stage": "annotated", "done": 16, "all": 16, "of": "assignments"} not in record[
-        "stages"
-    ]
+    stages = {each["stage"]: each for each in record["stages"]}
+    assert (stages["annotated"]["all"], stages["annotated"]["of"]) == (16, "assignments")
+    assert stages["annotated"]["done"] < 16
+    assert shares_of(ONE, platform.lake)[2] == 62.5
 
     entries = AnnotationsLedger(platform.lake.store).entries(ONE)
     RoundRecord(platform.lake.store, ONE).write(
@@ -352,8 +374,7 @@ def test_classes_that_are_renamed_and_split_carry_over_by_their_mapping(platform
     names = classes(platform)
     images = sorted(read(platform, LabelTasks)["image_id"])
     platform.submit(ONE, lambda image, _: box(names[0] if image < images[4] else names[1], 40))
-    for job in ("merge_round", "release_round"):
-        assert platform.run(job, ONE).success
+    assert platform.release(ONE, platform.run("merge_round", ONE)).success
     before = platform.policy.ontology.model_dump(mode="json")
     kept = [dict(each) for each in before["classes"]]
     kept[0]["name"], kept[0]["was"] = "vessel", [names[0]]
@@ -366,8 +387,7 @@ def test_classes_that_are_renamed_and_split_carry_over_by_their_mapping(platform
     assert tasks["guideline"].nunique() == 1
     assert set(tasks["guideline"]) != set(read(platform, LabelTasks)["guideline"])
     platform.submit(TWO, lambda *_: box("left half", 40))
-    for job in ("merge_round", "release_round"):
-        assert platform.run(job, TWO).success
+    assert platform.release(TWO, platform.run("merge_round", TWO)).success
     published = read(platform, TrainingSet, TWO).set_index("image_id")
     assert set(published.loc[images[:4], "class_name"]) == {"vessel"}
     assert set(published.loc[images[4:], "class_name"]) == {"left half"}
@@ -393,7 +413,7 @@ def test_a_task_that_was_deleted_is_made_again_only_if_policy_says_so(platform):
     again = platform.tick(labeling_complete_sensor, waiting.cursor)
     assert reason(again) == reason(waiting)
 
-    change(platform, labeling={"republish_deleted": True})
+    platform.change_policy(labeling={"republish_deleted": True})
     assert requested(platform.tick(labeling_complete_sensor, again.cursor)) == [("ask_again", ONE)]
     assert platform.run("ask_again", ONE).success
     assert (first.task_id, first.assignment) not in platform.labeling.held_assignments(ONE)

@@ -112,7 +112,6 @@ def world(tmp_path, store):
     weights = store.folder / "sees-red.pt"
     digest = store.once("sees-red", lambda: write_weights(weights))
     with open_platform(tmp_path / "home", store=store) as platform:
-        platform.hurry()
         made = World(platform)
         platform.change_policy(
             prediction={

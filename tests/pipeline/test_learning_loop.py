@@ -43,7 +43,6 @@ def people_agreed_until(tables, round_id):
 
 def play(platform, batch, round_id):
     platform.land(batch)
-    platform.hurry()
     started = platform.start_round(round_id)
     platform.annotate(round_id)
     merged = platform.merge(round_id)
@@ -78,7 +77,7 @@ def test_an_audit_is_drawn_annotated_blind_and_too_small_to_certify_anything(pla
     assert nothing_known.passed
     assert "There are no earlier images" in nothing_known.description
     drift = tables.read(BatchDrift, "round-0002").set_index("feature")
-    assert {"brightness", "look", "objects", "classes"} <= set(drift.index)
+    assert {"brightness", "appearance", "objects", "classes"} <= set(drift.index)
     assert (drift["reference_images"] == 8).all()
     # The two batches are drawn alike.
     assert second["round_resembles_earlier_rounds"].passed
@@ -131,7 +130,7 @@ def test_an_audit_is_drawn_annotated_blind_and_too_small_to_certify_anything(pla
 
 def check_training_looks_again_at_what_the_last_model_missed(platform, labels):
     """With a fixed number of steps, other weights of images are all that can change a model."""
-    set_policy(platform, training={"steps": 4})
+    set_policy(platform, training={"steps": 2})
     tables = platform.lake.tables
     box = labels[(labels["split"] == "train") & (labels["shape"] == "box")].iloc[0]
     row = {name: box[name] for name in ("image_id", "class_name", "x1", "y1", "x2", "y2")}

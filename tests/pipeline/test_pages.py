@@ -29,13 +29,11 @@ def worked(tmp_path_factory):
     with open_platform(tmp_path_factory.mktemp("pages") / "home") as platform:
         platform.land(1)
         (platform.settings.landing_path / HOSTILE).write_bytes(b"no image")
-        platform.hurry()
         platform.start_round("round-0001")
         platform.annotate("round-0001")
         assert platform.release("round-0001", platform.merge("round-0001")).success
         assert platform.run("train_model", "round-0001").success
         platform.land(2)
-        platform.hurry()
         platform.start_round("round-0002")
         yield platform
 

@@ -59,7 +59,9 @@ def keep_inputs(round_id: str, lake: Lake) -> str:
             for (key, digest), inputs in zip(waiting.items(), records, strict=True):
                 made[key] = Input(digest, inputs)
             depends_on = [pair for each in records if each for pair in each.tables.items()]
-            waiting = {key: digest for key, digest in depends_on if _is_derived(key)}
+            waiting = {
+                key: digest for key, digest in depends_on if key.partition("/")[0] in DERIVED
+            }
     if made[name].made_of is None:
         return ""
     lake.tables.lineage.keep_tables({name: made[name].sha256})
@@ -70,10 +72,6 @@ def keep_inputs(round_id: str, lake: Lake) -> str:
 def _recorded_inputs(lake: Lake, key: str, digest: str) -> TableInputs | None:
     table, _, round_id = key.partition("/")
     return lake.tables.lineage.read(table, round_id, digest)
-
-
-def _is_derived(key: str) -> bool:
-    return key.partition("/")[0] in DERIVED
 
 
 def read_inputs(lake: Lake, digest: str, *, where: str) -> Inputs:

@@ -17,6 +17,7 @@ from annotation_platform.errors import QueryError, SettingsError
 from annotation_platform.ingestion.lake import open_lake
 from annotation_platform.schema.tables import TABLES, ImageEmbeddings, table_named
 from annotation_platform.schema.tables.table import ARROW_TYPES
+from tests.commands import run_command
 
 FIRST, SECOND = "round-0001", "round-0002"
 
@@ -359,14 +360,7 @@ def test_importing_the_package_imports_nothing_heavy():
 
 
 def run(home, *arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "annotation_platform.cli", *arguments],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "ANNOTATION_HOME": str(home)},
-        timeout=120,
-        check=False,
-    )
+    return run_command(*arguments, environment={"ANNOTATION_HOME": str(home)})
 
 
 def test_the_command_prints_json(home):

@@ -48,7 +48,7 @@ def drift(batch, reference, seed=0, **options):
     [
         pytest.param({"light": 60.0}, ["brightness"], id="darker"),
         pytest.param({"shares": (0.1, 0.3, 0.6)}, ["classes"], id="a class surges"),
-        pytest.param({"place": 1.5}, ["look"], id="another scene"),
+        pytest.param({"place": 1.5}, ["appearance"], id="another scene"),
         pytest.param({"side": 1280}, ["aspect", "pixels"], id="another camera"),
         pytest.param({"objects": 12.0}, ["objects"], id="crowded"),
         pytest.param({}, [], id="more of the same"),

@@ -78,7 +78,7 @@ PUBLISHED = [*ARRIVED, *events(("queued", 0), ("annotated", 1), "consensus", ("e
                 *events(("queued", 2), ("annotated", 4), "consensus", round_id="round-0002"),
                 *events(("annotated", 3)),
             ],
-            id="left, asked again, and answered in both rounds",
+            id="left, asked again, and annotated in both rounds",
         ),
         pytest.param(
             [
@@ -87,7 +87,7 @@ PUBLISHED = [*ARRIVED, *events(("queued", 0), ("annotated", 1), "consensus", ("e
                     ("queued", 0), ("abandoned", 1), ("annotated", 2), ("reopened", 3), "consensus"
                 ),
             ],
-            id="answered late, and re-opened for it",
+            id="annotated late, and re-opened for it",
         ),
         pytest.param(
             [*PUBLISHED, *events(("cancelled", 6), ("reopened", 7), ("exported", 8))],
@@ -117,7 +117,7 @@ def test_what_may_happen_to_a_image(steps):
             id="asked about though it is in quarantine",
         ),
         pytest.param(
-            [*ARRIVED, *events(("annotated", 1))], "annotated", "clean", id="answered unasked"
+            [*ARRIVED, *events(("annotated", 1))], "annotated", "clean", id="annotated unasked"
         ),
         pytest.param(
             [*ARRIVED, *events(("queued", 0), "consensus")], "consensus", "queued",

@@ -159,4 +159,8 @@ def test_the_command_lists_migrates_and_finds_nothing_more(tmp_path, monkeypatch
         version = table_named(each["key"].split("/")[1]).schema_version
         assert each["change"] == f"schema version 0 to {version}"
     assert annotation() == {"changes": listed["changes"], "dry_run": False}
+    migrated = contents(store)
     assert annotation("--dry-run") == {"changes": [], "dry_run": True}
+    # A second migration changes nothing.
+    assert annotation() == {"changes": [], "dry_run": False}
+    assert contents(store) == migrated
