@@ -40,8 +40,7 @@ import numpy as np
 from PIL import Image
 
 from annotation_platform.images import cleaning
-from annotation_platform.images.decoding import decode
-from annotation_platform.images.hashing import pixel_sha256
+from annotation_platform.images.decoding import decode, pixel_sha256
 from annotation_platform.images.quality import measure
 from annotation_platform.images.reduced import reduced
 from annotation_platform.images.signature import signature

@@ -10,8 +10,8 @@ from annotation_platform.curation.training_set import usable_imports
 from annotation_platform.ingestion.rounds import RoundManifests
 from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.labeling.reviews import review_round
+from annotation_platform.labeling.round_annotations import ledger_count
 from annotation_platform.labeling.round_decisions import RoundRecord
-from annotation_platform.labeling.rounds import ledger_count
 from annotation_platform.reporting.manual_effort import publishable
 from annotation_platform.schema.tables import (
     CleanedImages,

@@ -36,8 +36,8 @@ REPLACED = {
 
 
 # What is over a limit today; a change may lower these figures and never raise them.
-LITERAL_COLUMNS = 1154
-PRODUCT_LINES = 74_707
+LITERAL_COLUMNS = 1153
+PRODUCT_LINES = 73_860
 
 
 def words_of(path):
