@@ -67,7 +67,7 @@ def read_record(
             str(key): guideline_of(rows, lake.store, policy.ontology)
             for key, rows in labels.groupby("round_id")
         },
-        proposed=_proposed(labels, lake, policy),
+        predicted=_predicted(labels, lake, policy),
         review_seconds=_review_seconds(keys, lake),
         notes=(*notes, *truth.notes),
     )
@@ -126,9 +126,9 @@ def _round_labels(round_id: str, lake: Lake) -> tuple[pd.DataFrame, str]:
     return labels, ""
 
 
-def _proposed(labels: pd.DataFrame, lake: Lake, policy: Policy) -> dict[str, frozenset[str]]:
+def _predicted(labels: pd.DataFrame, lake: Lake, policy: Policy) -> dict[str, frozenset[str]]:
     """Return by task the predicted classes, by today's threshold."""
-    proposed: dict[str, frozenset[str]] = {}
+    predicted: dict[str, frozenset[str]] = {}
     for key, tasks in labels.drop_duplicates("task_id").groupby("round_id"):
         made = lake.tables.read_rounds(ModelPredictions, [str(key)])
         shown = shown_predictions(
@@ -136,8 +136,8 @@ def _proposed(labels: pd.DataFrame, lake: Lake, policy: Policy) -> dict[str, fro
         )
         classes = shown.groupby("image_id")["class_name"].agg(frozenset)
         pairs = zip(tasks["task_id"], tasks["image_id"], strict=True)
-        proposed |= {str(task): classes[image] for task, image in pairs if image in classes.index}
-    return proposed
+        predicted |= {str(task): classes[image] for task, image in pairs if image in classes.index}
+    return predicted
 
 
 def _review_seconds(rounds: Sequence[str], lake: Lake) -> float:

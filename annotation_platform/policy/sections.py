@@ -159,10 +159,10 @@ class LabelingPolicy(PolicySection):
             raise ValueError("backends: shares are not negative, and one of them is above 0")
         return self
 
-    def first_annotations(self, proposed: Collection[str]) -> int:
+    def first_annotations(self, predicted: Collection[str]) -> int:
         """Return the first number of annotations of an image on which these classes are
         predicted."""
-        by_class = [self.annotations_by_class.get(name, 0) for name in proposed]
+        by_class = [self.annotations_by_class.get(name, 0) for name in predicted]
         return self.vote_margin or max([self.annotations_per_task, *by_class])
 
 

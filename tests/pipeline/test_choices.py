@@ -87,7 +87,7 @@ def play(platform, harbour, batch, round_id, *, wrong=()):
             if place.image_id in wrong:
                 labels[0] = Label.choice("day" if labels[0].class_name == "night" else "night")
             session.submit(place, SimulatedSubmission(labels, WIDTH, HEIGHT), 5.0)
-            read = decode(place.proposed, Canvas(WIDTH, HEIGHT, harbour.ontology))
+            read = decode(place.pre_annotations, Canvas(WIDTH, HEIGHT, harbour.ontology))
             assert not read.problems
             chosen = [label.class_name for label in read.labels if label.shape == "choice"]
             if chosen:
