@@ -1,39 +1,28 @@
 """Predictions of models, and the images that were predicted."""
 
-from annotation_platform.schema.tables.shared import (
-    ATTRIBUTES,
-    CLASS_NAME,
-    IMAGE_ID,
-    ROUND_ID,
-    SHA256,
-    TRACK_ID,
-    X1,
-    X2,
-    Y1,
-    Y2,
-)
+from annotation_platform.schema.tables import shared
 from annotation_platform.schema.tables.table import Table, count, number, text
 
 
 class _Predictions(Table):
     """Rows of predictions."""
 
-    round_id = ROUND_ID
-    image_id = IMAGE_ID
+    round_id = shared.ROUND_ID
+    image_id = shared.IMAGE_ID
     prediction_id = text("image_id and running number", key=True)
     shape = text(
         "box, or choice (a classification): then the box is missing", one_of=["box", "choice"]
     )
-    class_name = CLASS_NAME
-    x1 = X1
-    y1 = Y1
-    x2 = X2
-    y2 = Y2
-    attributes = ATTRIBUTES
-    track_id = TRACK_ID
+    class_name = shared.CLASS_NAME
+    x1 = shared.X1
+    y1 = shared.Y1
+    x2 = shared.X2
+    y2 = shared.Y2
+    attributes = shared.ATTRIBUTES
+    track_id = shared.TRACK_ID
     score = number("probability that class and location are correct (IoU 0.5), 0 to 1", 0, 1)
     raw_score = number("the model's own confidence, 0 to 1", 0, 1)
-    weights_sha256 = text("digest of the newest weights that made it", pattern=SHA256)
+    weights_sha256 = text("digest of the newest weights that made it", pattern=shared.SHA256)
     profile = text("name and start of the digest of the prediction profile")
     calibration = text("digest of the calibration from raw_score to score; empty: they are equal")
 
@@ -41,8 +30,8 @@ class _Predictions(Table):
 class _PredictedImages(Table):
     """Rows of predicted images."""
 
-    round_id = ROUND_ID
-    image_id = IMAGE_ID.as_key()
+    round_id = shared.ROUND_ID
+    image_id = shared.IMAGE_ID.as_key()
     weights = text("digests of all weights of the ensemble, newest first, comma separated")
     profile = text("name and start of the digest of the prediction profile")
     calibration = text("digest of the calibration from raw_score to score; empty: they are equal")
