@@ -11,7 +11,7 @@ STAMP := .venv/.installed
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up check test test-long test-long-setup reference docs bench lock
+.PHONY: help install demo up check lint types test short-tests test-long test-long-setup reference docs bench lock
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -40,19 +40,27 @@ demo: install  ## the whole job on real servers, with simulated people
 up: install  ## Label Studio and Dagster on your own folder (ANNOTATION_HOME)
 	$(BIN)/annotation-platform up
 
-check: install  ## linters, types, import contracts
+check: lint types  ## linters, types, import contracts
+
+lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# One process more than there are cores on a small machine: some tests wait for servers and programs.
-PROCESSES ?= 3
+types: install
+	$(BIN)/mypy
+
+# Two processes more than there are cores on a small machine: many tests wait for servers and programs.
+PROCESSES ?= 4
 # The longest first: else one process works on alone at the end.
 SIDE_BY_SIDE := -n $(PROCESSES) --dist loadscope --no-loadscope-reorder \
 	tests/system tests/pipeline tests/core
 
-test: check  ## check, and the tests that take minutes together
+# mypy takes a minute of one core where it has no cache, so the tests run beside it.
+test: lint  ## check, and the tests that take minutes together
+	@$(MAKE) --no-print-directory --jobs=2 types short-tests
+
+short-tests: install
 	$(BIN)/pytest -m "not long" $(SIDE_BY_SIDE)
 
 # Programs of Debian and other people's tools, each with an environment of its own.

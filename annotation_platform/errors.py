@@ -5,19 +5,19 @@ AnnotationPlatformError
 ├── DataError          something in the data is wrong
 │   ├── TableError     a table does not have its declared columns, types or ranges
 │   └── FormatError    an annotation file cannot be read
-├── NotReadyError      asked for too early: it says what it waits for
+├── NotReadyError      requested too early; the message names what is missing
 ├── LabelingError      the labelling server refused, or cannot be reached
-├── QueryError         a query is wrong, or asks for more than reading
+├── QueryError         a query is wrong, or does more than read
 ├── ModelError         weights cannot be used
 └── PublishError       a version cannot be published or read
 
-Each message says what happened, where, and what to do. The command line prints it as one line
+Each message states what happened, where, and what to do. The command line prints it as one line
 and exits with 2; anything else that escapes is a bug and keeps its traceback.
 """
 
 
 class AnnotationPlatformError(Exception):
-    """Something went wrong that its reader can mend."""
+    """An error that the user can correct."""
 
 
 class SettingsError(AnnotationPlatformError):
@@ -25,7 +25,7 @@ class SettingsError(AnnotationPlatformError):
 
 
 class DataError(AnnotationPlatformError):
-    """The data are not what they were declared to be."""
+    """The data contradict their declaration."""
 
 
 class TableError(DataError):
@@ -42,7 +42,7 @@ class FormatError(DataError):
 
 
 class NotReadyError(AnnotationPlatformError):
-    """Something was asked for before what it rests on is there."""
+    """A result was requested before its inputs exist."""
 
 
 class LabelingError(AnnotationPlatformError):
@@ -50,7 +50,7 @@ class LabelingError(AnnotationPlatformError):
 
 
 class QueryError(AnnotationPlatformError):
-    """A query is wrong, or asks for more than reading the catalog."""
+    """A query is wrong, or does more than read the catalog."""
 
 
 class ModelError(AnnotationPlatformError):

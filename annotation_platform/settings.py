@@ -61,7 +61,7 @@ class Settings(BaseSettings):
         Field(default=None, description="the most that each client sends; by default no limit")
     )
     labeling_poll_seconds: float = Field(
-        default=0.0, ge=0, allow_inf_nan=False, description="the longest time between two looks"
+        default=0.0, ge=0, allow_inf_nan=False, description="longest time between two polls"
     )
     webhook_url: str = Field(default="", description="where Label Studio reaches the receiver")
     webhook_host: str = Field(default="127.0.0.1", description="where the receiver listens")
@@ -148,7 +148,7 @@ class Settings(BaseSettings):
 
     @property
     def lake_url(self) -> str:
-        """Where images, tables and answers are: an absolute path, or ``s3://bucket/prefix``."""
+        """Location of images, tables and annotations: an absolute path, or ``s3://bucket/prefix``."""
         return _place(self.lake, self.home_path / "lake")
 
     @property

@@ -11,11 +11,12 @@ tables                                 job         contents for one round
 ``image_embeddings``                   start       a vector for each accepted image
 ``model_predictions`` with             start       what the promoted model outputs,
 ``predicted_images``                               and the images it predicted
-``batch_drift`` with ``odd_images``,   start       how the images differ from known ones, with
-``held_out_predictions``,                          predictions for images that no model was
-``held_out_images``                                trained on
+``batch_drift`` with                   start       how the images differ from known ones, with
+``outlier_images``,                                predictions for images that no model was
+``held_out_predictions``,                          trained on
+``held_out_images``
 ``selected_images`` with               start       the images that are annotated, and the pool of
-``audit_frame``                                    their random sample
+``calibration_frame``                              their random sample
 ``label_tasks``                        start       the assignments, k for each image
 — annotators —                                     observed by labeling_complete_sensor
 ``human_labels`` with                  merge       the labels of annotations that count, all
@@ -29,16 +30,17 @@ tables                                 job         contents for one round
 — reviewers —                                      if the policy has them; review_complete_sensor
 ``reviewed_labels``                    release     the labels that count
 ``auto_labels`` with                   release     predictions that need no person, under a
-``certificates``, ``reaudits``                     certificate, and later tests of certificates
+``certificates``,                                  certificate, and later tests of certificates
+``certificate_rechecks``
 ``training_set`` with                  release     all finished rounds and imported labels, with
 ``training_rounds``, ``splits``                    their digests and the permanent splits
 ``error_bars``                         release     the share of wrong labels, by review samples
 ``dataset_version``                    release     the published version, in git and DVC
 ``trained_model``                      train       the trained detector and classifier
 ``model_evaluation`` with              train       their quality, whether they are promoted, and
-``model_slices``, ``model_findings``,              where they fail
+``model_slices``, ``model_errors``,                where they fail
 ``missed_by_model``,
-``choice_figures``,
+``classification_figures``,
 ``model_agreement``
 ``round_report``                       train       the round in one row
 =====================================  ==========  =================================================

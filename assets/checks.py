@@ -17,6 +17,7 @@ from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.tables import (
     AnnotatorPace,
     BatchDrift,
+    CertificateRechecks,
     CleanedImages,
     Conflicts,
     ConsensusLabels,
@@ -25,8 +26,7 @@ from annotation_platform.schema.tables import (
     HumanLabels,
     ImportedLabels,
     ModelAgreement,
-    OddImages,
-    Reaudits,
+    OutlierImages,
     RoundTasks,
     TrainingSet,
 )
@@ -101,7 +101,7 @@ def round_resembles_earlier_rounds(
     batch_drift: Frame[BatchDrift], policy: dg.ResourceParam[Policy]
 ) -> dg.AssetCheckResult:
     """The round's images resemble the known ones: light, size, appearance, objects, classes."""
-    drift = Drift(batch_drift, OddImages.empty())
+    drift = Drift(batch_drift, OutlierImages.empty())
     is_held = policy.drift.gate == "hold"
     remedy = (
         "Check batch_drift. To annotate the round, materialise selected_images and label_tasks."
@@ -186,10 +186,10 @@ def conflicts_settled(conflicts: Frame[Conflicts]) -> dg.AssetCheckResult:
     return _verdict(found, "conflicts that no rule settled", remedy, severity)
 
 
-@dg.asset_check(asset="reaudits")
-def certificates_hold(reaudits: Frame[Reaudits]) -> dg.AssetCheckResult:
+@dg.asset_check(asset="certificate_rechecks")
+def certificates_hold(certificate_rechecks: Frame[CertificateRechecks]) -> dg.AssetCheckResult:
     """No certificate is contradicted by later annotations made without predictions."""
-    found = gates.contradicted_certificates(reaudits)
+    found = gates.contradicted_certificates(certificate_rechecks)
     remedy = (
         "Their labels are out of the training set. Check what the model overlooks, and audit more "
         "images before it accepts labels again."
@@ -241,7 +241,7 @@ def agreement_with_people_holds(
     drop = agreement_drop(agreement_so_far(context.partition_key, lake.tables, model_agreement))
     remedy = (
         "Check batch_drift for changed images and annotator_quality for changed annotators; "
-        "model_slices and model_findings show where the model fails. `annotation-platform image "
+        "model_slices and model_errors show where the model fails. `annotation-platform image "
         "relabel` has the labels that it contradicts annotated again."
     )
     return dg.AssetCheckResult(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import dagster as dg
 
 from annotation_platform.labeling.backends.protocol import LabelingBackend, Submission
-from annotation_platform.labeling.reviews import submitted_reviews
+from annotation_platform.labeling.reviews import review_round
 from annotation_platform.pipeline.auto_accept import auto_accept
 from annotation_platform.pipeline.build_training_set import build_training_set
 from annotation_platform.pipeline.context import RoundContext
@@ -32,7 +32,7 @@ def _decide(
         "release.gate is manual" if is_merge and context.policy.release.gate == "manual" else ""
     )
     if not reason:
-        submitted = submitted_reviews(context.round_id, labeling)
+        submitted = labeling.collect(review_round(context.round_id))
         reason = _merge_ends(run, context, review_tasks, submitted) if is_merge else ""
     if reason:
         context.report(f"{context.round_id} is merged, and not released by this run: {reason}.")
@@ -90,7 +90,7 @@ training_set = step(
         "reviewed_labels",
         "auto_labels",
         "certificates",
-        "reaudits",
+        "certificate_rechecks",
     ],
     pool="dvc",
 )

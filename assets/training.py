@@ -34,7 +34,7 @@ round_report = step(
     reads=[
         "cleaned_images",
         "label_tasks",
-        "audit_frame",
+        "calibration_frame",
         "human_labels",
         "consensus_labels",
         "reviewed_labels",

@@ -40,8 +40,7 @@ import numpy as np
 from PIL import Image
 
 from annotation_platform.images import cleaning
-from annotation_platform.images.decoding import decode
-from annotation_platform.images.hashing import pixel_sha256
+from annotation_platform.images.decoding import decode, pixel_sha256
 from annotation_platform.images.quality import measure
 from annotation_platform.images.reduced import reduced
 from annotation_platform.images.signature import signature
@@ -121,7 +120,7 @@ def landed(images, folder):
         path = store.local_path(raw_key(image_id))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
-        facts = {"source_key": f"{number:06d}.jpg", "stamp": "1-1", "image_id": image_id}
+        facts = {"source_key": f"{number:06d}.jpg", "arrival_version": "1-1", "image_id": image_id}
         rest = {"byte_size": len(data), "problem": "", "other_metadata": ""}
         rows.append({"round_id": "round-0001", **facts, **rest})
     return store, RawImages.from_rows(rows)

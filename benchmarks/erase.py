@@ -64,8 +64,8 @@ def land(lake, number):
         lake.store.create(raw_key(image), data)
         lake.store.create(image_key(image, "jpg"), data)
         sha256 = hashlib.sha256(data).hexdigest()
-        known = {"round_id": round_id, "source_key": f"camera/{number}-{at}.jpg", "stamp": "1",
-                 "image_id": image}  # fmt: skip
+        known = {"round_id": round_id, "source_key": f"camera/{number}-{at}.jpg",
+                 "arrival_version": "1", "image_id": image}  # fmt: skip
         objects.append(Arrival(known["source_key"], "1", len(data)))
         raw.append({**known, "byte_size": len(data), "problem": "", "other_metadata": ""})
         cleaned.append(

@@ -89,17 +89,21 @@ def plant(truth, rate, rng):
     labels, planted = [], []
     for number, row in enumerate(truth.itertuples(index=False)):
         box, name, label_id = np.array(row[2:], dtype=float), row.class_name, f"label-{number:05d}"
-        kind = rng.choice(["missed", "placed", "swapped", "wrong"]) if rng.random() < rate else ""
+        kind = (
+            rng.choice(["overlooked", "badly_located", "swapped", "spurious"])
+            if rng.random() < rate
+            else ""
+        )
         if kind:
-            planted.append([row.image_id, kind, None if kind == "missed" else label_id, *box])
-        if kind == "missed":
+            planted.append([row.image_id, kind, None if kind == "overlooked" else label_id, *box])
+        if kind == "overlooked":
             continue
-        if kind == "wrong":
+        if kind == "spurious":
             # The object keeps a label of its own.
             labels.append([row.image_id, f"{label_id}-own", name, *box])
             box = np.array(random_box(rng))
             name = rng.choice(NAMES)
-        if kind == "placed":
+        if kind == "badly_located":
             sides = np.array([box[2] - box[0], box[3] - box[1]] * 2)
             box = box + rng.uniform(0.35, 0.6) * sides * np.array([1, 0, 1, 0])
         if kind == "swapped":
@@ -115,10 +119,10 @@ def plant(truth, rate, rng):
 def is_planted(issues, planted):
     """Return for each issue whether it names a planted error: its label, or its place."""
     named = issues["label_id"].isin(planted["label_id"].dropna()).to_numpy().copy()
-    missed = dict(iter(planted[planted["kind"] == "missed"].groupby("image_id")))
+    missed = dict(iter(planted[planted["kind"] == "overlooked"].groupby("image_id")))
     for at, issue in enumerate(issues.itertuples()):
         gone = missed.get(issue.image_id)
-        if issue.kind == "missed" and gone is not None:
+        if issue.kind == "overlooked" and gone is not None:
             place = as_boxes([issue.x1, issue.y1, issue.x2, issue.y2])
             named[at] = iou_matrix(place, as_boxes(gone[BOX_COLUMNS])).max() >= SAME
     return named
@@ -186,7 +190,7 @@ def planted_boxes(rate, *, image_count=400, seed=0):
     doubt = self_confidence(labels, proposals)
     wrong = labels["label_id"].isin(planted["label_id"].dropna()).to_numpy()
     first = np.argsort(-doubt, kind="stable")[: len(flagged)]
-    of_labels = flagged[flagged["kind"] != "missed"]
+    of_labels = flagged[flagged["kind"] != "overlooked"]
     same_number = np.argsort(-doubt, kind="stable")[: len(of_labels)]
     images = sorted(truth["image_id"].unique())
     bad = np.isin(images, planted["image_id"])

@@ -67,17 +67,18 @@ def complete(settings, rounds):
             round_id, images = f"round-{number + 1:04d}", image_ids(number, IMAGES)
             same = {
                 "round_id": round_id, "step": "label", "assignee": "", "purpose": "label",
-                "blind": False, "expertise": "", "guideline": guideline, "backend": "elsewhere",
+                "without_predictions": False, "expertise": "", "guideline": guideline,
+                "backend": "elsewhere",
             }  # fmt: skip
             tasks = [
                 {**same, "task_id": f"{round_id}/label/{image}", "image_id": image,
-                 "place": place, "stands_for": place, "backend_task": f"{image}-{place}"}
+                 "assignment": place, "fills_assignment": place, "backend_task": f"{image}-{place}"}
                 for image in images for place in (1, 2, 3)
             ]  # fmt: skip
             lake.tables.write(LabelTasks, round_id, LabelTasks.from_rows(tasks))
             chosen = [
                 {"round_id": round_id, "image_id": image, "rank": rank, "rule": "all",
-                 "reason": "", "audit": False}
+                 "reason": "", "calibration_sample": False}
                 for rank, image in enumerate(images)
             ]  # fmt: skip
             lake.tables.write(SelectedImages, round_id, SelectedImages.from_rows(chosen))

@@ -82,12 +82,12 @@ def annotations_of_a_round(guideline, seed):
             annotation_id = f"{image}-{place}"
             same = {
                 "round_id": "round-0001", "task_id": f"round-0001/label/{image}",
-                "image_id": image, "place": place, "annotation_id": annotation_id,
+                "image_id": image, "assignment": place, "annotation_id": annotation_id,
                 "revision": hashlib.sha256(f"{seed} {annotation_id}".encode()).hexdigest(),
                 "annotator": str(person), "lead_time_seconds": 30.0, "geometry": "",
                 "submitted_at": BEGUN + timedelta(days=seed), "weights_sha256": "",
-                "changed": True, "purpose": "label", "blind": False, "guideline": guideline,
-                "refused_regions": 0, "problems": "", "shape": "box",
+                "changed": True, "purpose": "label", "without_predictions": False,
+                "guideline": guideline, "refused_regions": 0, "problems": "", "shape": "box",
             }  # fmt: skip
             for at, (name, x, y) in enumerate(truth):
                 if rng.random() < 0.05:
@@ -128,7 +128,7 @@ class RoundMaker:
         quality = self.quality.assign(round_id=round_id)
         images = tables.read(CleanedImages, round_id)
         tasks = labels.drop_duplicates("task_id")[["round_id", "task_id", "image_id"]]
-        tasks = tasks.assign(purpose="label", places=3, counted=3, state="answered")
+        tasks = tasks.assign(purpose="label", assignments=3, counted=3, state="annotated")
         about = {"decision": "undisputed", "decided_by": "", "comment": "", "decided_at": None}
         reviewed = ReviewedLabels.from_rows(labels.assign(**about).to_dict("records"))
         frames = {"human_labels": annotations, "annotator_quality": quality, "round_tasks": tasks,
@@ -186,7 +186,7 @@ def land(lake, number):
         path.write_bytes(data)
         sha256 = hashlib.sha256(data).hexdigest()
         known = {"round_id": round_id, "source_key": f"camera-{number % 10}/{number}-{at}.jpg",
-                 "stamp": "1", "image_id": image}  # fmt: skip
+                 "arrival_version": "1", "image_id": image}  # fmt: skip
         landed.append(Arrival(known["source_key"], "1", len(data)))
         raw.append({**known, "byte_size": len(data), "problem": "", "other_metadata": ""})
         cleaned.append(

@@ -87,7 +87,7 @@ def _poll(
     if known == token:
         return Attempt(None, sentence, done=sentence.endswith(_DONE))
     submitted = labeling.progress(round_id)
-    needed = tasks.groupby([LabelTasks.task_id, LabelTasks.stands_for]).ngroups
+    needed = tasks.groupby([LabelTasks.task_id, LabelTasks.fills_assignment]).ngroups
     # The full progress reads every annotation, so it is computed only if it can decide.
     is_whole = submitted.tasks is None or submitted.tasks >= len(tasks)
     if submitted.annotations < needed and is_whole and state == "open" and not late:

@@ -10,7 +10,7 @@ from annotation_platform.errors import LabelingError
 from annotation_platform.ingestion.lake import LandingLake
 from annotation_platform.labeling.backends.protocol import LabelingBackend
 from annotation_platform.labeling.change_signals import PollSchedule
-from annotation_platform.labeling.reviews import review_round, submitted_reviews
+from annotation_platform.labeling.reviews import review_round
 from annotation_platform.pipeline.context import RoundContext
 from annotation_platform.pipeline.release_due import held_back, merged_digest, release_due
 from annotation_platform.policy import Policy
@@ -81,7 +81,7 @@ def _release(
     token = f"{merged_digest(round_id, lake)[:16]} {policy.review.undecided} {reviews}"
     if tokens.get(round_id) == token:
         return Attempt(None, f"{round_id}: done.", done=True)
-    submitted = submitted_reviews(round_id, labeling) if asked else []
+    submitted = labeling.collect(review_round(round_id)) if asked else []
     due = release_due(round_, tasks, submitted)
     if due.waits_for:
         return Attempt(None, f"{round_id}: {due.waits_for}.")

@@ -51,7 +51,7 @@ def check_annotations(lake, round_id, tasks, *, rules=None, before=None):
         for annotation in count.annotations
         if annotation.state == "counted"
     )
-    assert set(held) <= set(zip(tasks["task_id"], tasks["place"], strict=True))
+    assert set(held) <= set(zip(tasks["task_id"], tasks["assignment"], strict=True))
     authors = [(task, said.submission.author.lower()) for (task, _), said in count.counted.items()]
     assert len(set(authors)) == len(authors)
     known = [revision for revision in revisions if revision.entry <= len(before or {})]

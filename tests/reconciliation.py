@@ -50,7 +50,9 @@ def reconcile_arrivals(lake: Lake, landed: Arrivals) -> Reconciliation:
     new = new_objects(landed, taken)
     uncleaned = [item for key, objects in rounds.items() if key not in cleaned for item in objects]
     # Every image of an object counts where an object has several.
-    parts = set(zip(every[CleanedImages.source_key], every[CleanedImages.stamp], strict=True))
+    parts = set(
+        zip(every[CleanedImages.source_key], every[CleanedImages.arrival_version], strict=True)
+    )
     parts -= {(item.key, item.stamp) for item in taken}
     wholes = {(whole_key(key), stamp) for key, stamp in parts}
     total = len(new) + sum(len(objects) for objects in rounds.values()) + len(parts) - len(wholes)

@@ -27,8 +27,7 @@ from annotation_platform.storage.chain import (
     parse_line,
     split_lines,
 )
-from annotation_platform.storage.journal import Journal
-from annotation_platform.storage.lineage import entry_key
+from annotation_platform.storage.journal import Journal, entry_key
 from annotation_platform.storage.objects import ObjectStore
 
 FOLDER = "audit"

@@ -126,7 +126,7 @@ def _drawn(
 ) -> tuple[Record, Draws, list[BoolArray]]:
     """Return the record of the tasks that can be replayed, the sampler, and its draws."""
     record = replace(record, labels=_with_times(record.labels))
-    sampler = Draws(_counting(record.labels, other), other.labeling, record.proposed)
+    sampler = Draws(_counting(record.labels, other), other.labeling, record.predicted)
     each = [sampler.draw(rng) for _ in range(draws)]
     short = np.any([draw.short for draw in each], axis=0)
     tasks = sampler.annotations.drop_duplicates("task_id")

@@ -38,14 +38,14 @@ class Draws:
     Args:
         labels: as in a ``Record``.
         policy: policy that sets the number of annotations.
-        proposed: by task, the classes that were predicted.
+        predicted: by task, the classes that were predicted.
     """
 
     def __init__(
         self,
         labels: pd.DataFrame,
         policy: LabelingPolicy,
-        proposed: Mapping[str, frozenset[str]],
+        predicted: Mapping[str, frozenset[str]],
     ) -> None:
         annotations = labels.drop_duplicates("annotation_id")
         annotations = annotations.sort_values(["task_id", "annotation_id"], ignore_index=True)
@@ -57,7 +57,7 @@ class Draws:
         self._batch = annotations["batch"].to_numpy()
         self._start = np.concatenate([[0], np.cumsum(self.have)])
         self._policy = policy
-        first = [policy.first_annotations(proposed.get(name, frozenset())) for name in names]
+        first = [policy.first_annotations(predicted.get(name, frozenset())) for name in names]
         self._first = np.array(first, dtype=np.int64)
         self._labels = labels
         self._annotation = pd.Index(annotations["annotation_id"]).get_indexer(

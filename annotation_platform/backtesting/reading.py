@@ -67,7 +67,7 @@ def read_record(
             str(key): guideline_of(rows, lake.store, policy.ontology)
             for key, rows in labels.groupby("round_id")
         },
-        proposed=_proposed(labels, lake, policy),
+        predicted=_predicted(labels, lake, policy),
         review_seconds=_review_seconds(keys, lake),
         notes=(*notes, *truth.notes),
     )
@@ -110,9 +110,9 @@ def _round_labels(round_id: str, lake: Lake) -> tuple[pd.DataFrame, str]:
     batch_of: dict[tuple[str, int], int] = {}
     for number, (_, assignments) in enumerate(AssignmentPlan(lake.store, round_id).batches()):
         for each in assignments:
-            first = batch_of.get((each.image_id, each.stands_for), number)
+            first = batch_of.get((each.image_id, each.fills_assignment), number)
             batch_of[each.image_id, each.assignment] = first
-    slots = zip(labels[HumanLabels.image_id], labels[HumanLabels.place], strict=True)
+    slots = zip(labels[HumanLabels.image_id], labels[HumanLabels.assignment], strict=True)
     batches = [batch_of.get((str(image), int(slot)), 0) for image, slot in slots]
     labels = labels.assign(batch=pd.Series(batches, index=labels.index, dtype="int64"))
     # A reinstalled back end numbers its annotations from 1 again.
@@ -126,9 +126,9 @@ def _round_labels(round_id: str, lake: Lake) -> tuple[pd.DataFrame, str]:
     return labels, ""
 
 
-def _proposed(labels: pd.DataFrame, lake: Lake, policy: Policy) -> dict[str, frozenset[str]]:
+def _predicted(labels: pd.DataFrame, lake: Lake, policy: Policy) -> dict[str, frozenset[str]]:
     """Return by task the predicted classes, by today's threshold."""
-    proposed: dict[str, frozenset[str]] = {}
+    predicted: dict[str, frozenset[str]] = {}
     for key, tasks in labels.drop_duplicates("task_id").groupby("round_id"):
         made = lake.tables.read_rounds(ModelPredictions, [str(key)])
         shown = shown_predictions(
@@ -136,8 +136,8 @@ def _proposed(labels: pd.DataFrame, lake: Lake, policy: Policy) -> dict[str, fro
         )
         classes = shown.groupby("image_id")["class_name"].agg(frozenset)
         pairs = zip(tasks["task_id"], tasks["image_id"], strict=True)
-        proposed |= {str(task): classes[image] for task, image in pairs if image in classes.index}
-    return proposed
+        predicted |= {str(task): classes[image] for task, image in pairs if image in classes.index}
+    return predicted
 
 
 def _review_seconds(rounds: Sequence[str], lake: Lake) -> float:

@@ -31,7 +31,7 @@ class Record:
         images: ``image_id``, ``width`` and ``height``.
         ontology: today's classes.
         asked_under: by round, the classes that annotators chose from; by default today's.
-        proposed: by task, the predicted classes; by default none.
+        predicted: by task, the predicted classes; by default none.
         review_seconds: mean review time of an image; 0 if no review was recorded.
         notes: what was left out, and why, as sentences.
     """
@@ -41,7 +41,7 @@ class Record:
     images: pd.DataFrame
     ontology: Ontology
     asked_under: Mapping[str, Ontology] = field(default_factory=dict)
-    proposed: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    predicted: Mapping[str, frozenset[str]] = field(default_factory=dict)
     review_seconds: float = 0.0
     notes: tuple[str, ...] = ()
 

@@ -28,13 +28,14 @@ from annotation_platform.settings import read_settings
 from annotation_platform.storage.lake import Lake
 from annotation_platform.storage.objects import ObjectStore
 from annotation_platform.storage.s3 import is_s3
-from annotation_platform.storage.table_files import TableFile
+from annotation_platform.storage.table_files import TableFile, schema_version
 
 VIEWS = {
     "images": f"""
         SELECT c.*, {", ".join(f"r.{name}" for name in METADATA_COLUMNS)}
         FROM cleaned_images c LEFT JOIN raw_images r
-        ON r.round_id = c.round_id AND r.source_key = c.source_key AND r.stamp = c.stamp
+        ON r.round_id = c.round_id AND r.source_key = c.source_key
+        AND r.arrival_version = c.arrival_version
         WHERE c.outcome = 'accepted'
     """,
     "quarantine": "SELECT * FROM cleaned_images WHERE outcome = 'quarantined'",
@@ -220,12 +221,14 @@ def _keys(store: ObjectStore, table: type[Table]) -> list[str]:
 
 
 def _older(store: ObjectStore, table: type[Table], keys: Sequence[str]) -> dict[str, pa.Table]:
-    """Return the rows of files that lack a current column name, mapped to the current schema."""
+    """Return the rows of files with other names or texts, mapped to the current schema."""
     filesystem, root = store.arrow_filesystem()
 
     def rows(key: str) -> pa.Table | None:
-        names = pq.read_schema(f"{root}/{key}", filesystem=filesystem).names
-        if set(table.columns) <= set(names):
+        held = pq.read_schema(f"{root}/{key}", filesystem=filesystem)
+        is_older = schema_version(held.metadata) < table.schema_version
+        has_texts = is_older and any(each.renamed_values for each in table.columns.values())
+        if set(table.columns) <= set(held.names) and not has_texts:
             return None
         return TableFile(table, store.get(key), key).arrow()
 

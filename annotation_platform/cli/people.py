@@ -35,9 +35,10 @@ def people_add(email: Email, as_json: AsJson = False) -> None:
 @app.command("list")
 def people_list(as_json: AsJson = False) -> None:
     """List the annotators to whom tasks are assigned."""
-    from annotation_platform.labeling.backends.label_studio.people import list_people
+    from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp
+    from annotation_platform.labeling.backends.label_studio.people import members
 
-    found = list_people(*_label_studio())
+    found = members(LabelStudioHttp(*_label_studio()))
     print_result({"people": found}, as_json, "\n".join(found) or "No annotators yet.")
 
 

@@ -47,7 +47,7 @@ def round_start(
 ) -> None:
     """Start a round: clean its images, predict, select, and publish tasks (job start_round)."""
     from annotation_platform.ingestion.events import LandingEvents
-    from annotation_platform.ingestion.starting import round_to_start
+    from annotation_platform.ingestion.watch import round_to_start
 
     settings = own_settings()
     round_id = round_id or round_to_start(
@@ -191,7 +191,7 @@ def run_round_job(name: str, round_id: str, as_json: bool) -> None:
 def _decide(
     round_id: str, action: Literal["cancelled", "reopened"], reason: str, as_json: bool
 ) -> None:
-    from annotation_platform.labeling.decisions import decide_round
+    from annotation_platform.labeling.rounds import decide_round
 
     lake = own_lake()
     decide_round(round_id, action, reason, system_user(), lake, now=datetime.now(UTC))

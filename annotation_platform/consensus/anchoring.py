@@ -26,9 +26,9 @@ class Anchoring:
     """The anchoring of annotators to pre-annotations; ``note`` is the reason if it is missing."""
 
     shown: int  # decisions about predictions that were shown
-    blind: int  # decisions about predictions that were hidden
+    hidden: int  # decisions about predictions that were hidden
     shown_rate: float = _NAN  # share of the former that agree with the prediction, 0 to 1
-    blind_rate: float = _NAN  # share of the latter
+    hidden_rate: float = _NAN  # share of the latter
     anchoring: float = _NAN  # the probability ``a``, 0 to 1; NaN if it cannot be measured
     low: float = _NAN  # lower end of its interval, 0 to 1; NaN if it cannot be measured
     high: float = _NAN  # upper end
@@ -58,9 +58,9 @@ def crowd_anchoring(decisions: pd.DataFrame) -> Anchoring:
     shown = decisions["shown"].to_numpy(dtype=bool)
     person, people = pd.factorize(decisions["annotator"])
     seen = np.bincount(person[shown], minlength=len(people))
-    blind = np.bincount(person[~shown], minlength=len(people))
-    weight = seen * blind / np.maximum(seen + blind, 1)
-    own = np.where(shown, seen[person], blind[person])
+    hidden = np.bincount(person[~shown], minlength=len(people))
+    weight = seen * hidden / np.maximum(seen + hidden, 1)
+    own = np.where(shown, seen[person], hidden[person])
     return _measure(decisions, weight[person] / np.maximum(own, 1))
 
 
@@ -98,8 +98,8 @@ def pre_annotation_decisions(
 
     Args:
         human_labels: columns ``task_id``, ``image_id``, ``annotation_id``, ``annotator``,
-            ``shape``, ``class_name``, the box and ``blind``: whether the predictions were hidden.
-            ``unsure`` annotations are left out.
+            ``shape``, ``class_name``, the box and ``without_predictions``: whether
+            the predictions were hidden. ``unsure`` annotations are left out.
         predictions: the predictions that were shown, and no others: columns ``image_id``,
             ``class_name`` and the box, which is missing for a predicted choice.
         agreement_iou: in ``(0, 1]``.
@@ -111,24 +111,24 @@ def pre_annotation_decisions(
     Raises:
         TableError: a column is missing.
     """
-    need_columns(human_labels, ["annotation_id", "blind", *BOX_COLUMNS])
+    need_columns(human_labels, ["annotation_id", "without_predictions", *BOX_COLUMNS])
     need_columns(predictions, ["image_id", "class_name", *BOX_COLUMNS])
     votes = voting_rows(human_labels)
     offered = predictions[["image_id", "class_name", *BOX_COLUMNS]]
     offered = offered.assign(prediction=np.arange(len(offered)))
     annotations = votes[
-        [HumanLabels.annotator, HumanLabels.image_id, HumanLabels.annotation_id, HumanLabels.blind]
+        [
+            *(HumanLabels.annotator, HumanLabels.image_id),
+            *(HumanLabels.annotation_id, HumanLabels.without_predictions),
+        ]
     ].drop_duplicates("annotation_id")
     decisions = annotations.merge(offered, on="image_id")
     decisions = decisions.sort_values(["annotation_id", "prediction"])
     # Each label of an annotation, paired with each prediction of the same class and image.
     labels = votes[
         [
-            HumanLabels.image_id,
-            HumanLabels.annotation_id,
-            HumanLabels.shape,
-            HumanLabels.class_name,
-            *BOX_COLUMNS,
+            *(HumanLabels.image_id, HumanLabels.annotation_id),
+            *(HumanLabels.shape, HumanLabels.class_name, *BOX_COLUMNS),
         ]
     ]
     pairs = labels.merge(offered, on=["image_id", "class_name"], suffixes=("", "_offered"))
@@ -140,7 +140,8 @@ def pre_annotation_decisions(
     agreeing = pairs[(near & pairs["shape"].isin(REGIONS)) | chosen]
     key = ["annotation_id", "prediction"]
     agreed = pd.MultiIndex.from_frame(decisions[key]).isin(pd.MultiIndex.from_frame(agreeing[key]))
-    decisions = decisions.assign(shown=~decisions["blind"].astype(bool), agreed=agreed)
+    shown = ~decisions["without_predictions"].astype(bool)
+    decisions = decisions.assign(shown=shown, agreed=agreed)
     return decisions[_COLUMNS].reset_index(drop=True)
 
 
@@ -148,10 +149,10 @@ def _measure(decisions: pd.DataFrame, weights: FloatArray) -> Anchoring:
     """Return the anchoring from decisions with these weights, one value per decision."""
     shown = decisions["shown"].to_numpy(dtype=bool)
     weighs = weights > 0
-    result = Anchoring(shown=int(shown.sum()), blind=int((~shown).sum()))
+    result = Anchoring(shown=int(shown.sum()), hidden=int((~shown).sum()))
     missing = [
         f"no decisions {kind} predictions"
-        for kind, count in (("with", result.shown), ("without", result.blind))
+        for kind, count in (("with", result.shown), ("without", result.hidden))
         if not count
     ]
     if missing:
@@ -165,15 +166,15 @@ def _measure(decisions: pd.DataFrame, weights: FloatArray) -> Anchoring:
         if "image_id" in decisions.columns
         else np.arange(len(decisions))
     )
-    seen, blind = (
+    seen, hidden = (
         clustered_share(differs[kind], image[kind], weights=weights[kind])
         for kind in (shown & weighs, ~shown & weighs)
     )
-    result = replace(result, shown_rate=1.0 - seen.share, blind_rate=1.0 - blind.share)
-    if seen.share == blind.share == 0:
+    result = replace(result, shown_rate=1.0 - seen.share, hidden_rate=1.0 - hidden.share)
+    if seen.share == hidden.share == 0:
         reason = "every annotation agrees with its predictions even without seeing them"
         return replace(result, note=f"not measured: {reason}")
-    ratio = ratio_interval(seen, blind)
+    ratio = ratio_interval(seen, hidden)
     low, high = np.clip([1.0 - ratio.high, 1.0 - ratio.low], 0.0, 1.0).tolist()
-    estimate = 1.0 - seen.share / blind.share if blind.share > 0 else 0.0
+    estimate = 1.0 - seen.share / hidden.share if hidden.share > 0 else 0.0
     return replace(result, anchoring=max(estimate, 0.0), low=low, high=high, note="")

@@ -17,7 +17,7 @@ from annotation_platform.schema.tables import AnnotatorPace, Frame
 
 _LEAST_ANNOTATIONS = 8
 """Least annotations on each side: with fewer only absurd differences are significant."""
-_FEATURES = {"answer": "seconds per annotation", "label": "seconds per label"}
+_FEATURES = {"annotation": "seconds per annotation", "label": "seconds per label"}
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class PaceChanges:
         """A phrase for each change, the largest first."""
         rows = self.table[self.table[AnnotatorPace.drifted]]
         rows = rows.sort_values(AnnotatorPace.effect, ascending=False)
-        columns = [AnnotatorPace.annotator, AnnotatorPace.detail, AnnotatorPace.proposals]
+        columns = [AnnotatorPace.annotator, AnnotatorPace.detail, AnnotatorPace.pre_annotated]
         return [
             f"{annotator} {detail} {'with' if shown else 'without'} pre-annotations"
             for annotator, detail, shown in rows[columns].itertuples(index=False)
@@ -72,14 +72,14 @@ def measure_pace(
         minimum_effect: a smaller difference is not a change, however significant.
     """
     ours, theirs = _paces(human_labels), _paces(earlier)
-    before = dict(iter(theirs.groupby(["annotator", "proposals"])))
+    before = dict(iter(theirs.groupby(["annotator", "pre_annotated"])))
     rows: list[dict[str, object]] = []
     compared: list[Compared] = []
-    for key, now in ours.groupby(["annotator", "proposals"], sort=True):
+    for key, now in ours.groupby(["annotator", "pre_annotated"], sort=True):
         then = before.get(key)
         if then is None or min(len(now), len(then)) < _LEAST_ANNOTATIONS:
             continue
-        group = {"annotator": key[0], "proposals": key[1]}
+        group = {"annotator": key[0], "pre_annotated": key[1]}
         size = {"annotations": len(now), "earlier_annotations": len(then)}
         for feature, caption in _FEATURES.items():
             found = compare_numbers(caption, now[feature], then[feature])
@@ -99,8 +99,8 @@ def _paces(human_labels: pd.DataFrame) -> pd.DataFrame:
     paces = pd.DataFrame(
         {
             "annotator": annotations["annotator"],
-            "proposals": annotations["weights_sha256"] != "",
-            "answer": seconds,
+            "pre_annotated": annotations["weights_sha256"] != "",
+            "annotation": seconds,
             "label": seconds / (annotations["regions"] + 1),
         }
     )

@@ -230,7 +230,7 @@ def _certificates(outcome: _Outcome, policy: AutoAcceptPolicy) -> Frame[Certific
         "delta": policy.delta,
         "threshold": certified.threshold,
         "most_labels": None if stage is None else float(stage.caps[-1]),
-        "audited_images": outcome.audited,
+        "sampled_images": outcome.audited,
         "accepted_images": certified.units,
         "accepted_labels": certified.labels,
         "errors": certified.errors,
@@ -294,7 +294,7 @@ def _labels(
                 **vars(Label.box(str(row["class_name"]), *corners)),
                 "score": row["score"],
                 "confidence": confidence[row["image_id"]],
-                "seen_again": row["image_id"] in again,
+                "recheck_sample": row["image_id"] in again,
                 "weights_sha256": row["weights_sha256"],
             }
         )

@@ -9,6 +9,7 @@ from annotation_platform.curation.certificates import BoolArray
 from annotation_platform.errors import TableError
 from annotation_platform.schema.geometry import BOX_COLUMNS, FloatArray
 from annotation_platform.schema.tables import Frame, LabelIssues
+from annotation_platform.schema.tables.shared import IssueKind
 
 SURE = 0.95
 """A class of at least this probability counts as possible, whatever the mean of its images.
@@ -77,9 +78,9 @@ def classification_issues(
     """Return the ``label_issues`` of images with any number of classes, most suspected first.
 
     Each class is judged by itself as in ``class_issues``, present or absent: a class that was
-    chosen may be ``wrong``, one that was not may be ``missed``. A class that was chosen for every
-    image, or for none, is left out: its errors cannot be estimated. The score is one minus the
-    probability of the given state.
+    chosen may be ``spurious``, one that was not may be ``overlooked``. A class that was chosen for
+    every image, or for none, is left out: its errors cannot be estimated. The score is one minus
+    the probability of the given state.
 
     Args:
         labels: ``image_id, label_id, class_name``, a row for every class that was chosen.
@@ -100,12 +101,13 @@ def classification_issues(
         suspected = _off_the_diagonal(given, chances)
         for at in np.flatnonzero(suspected).tolist():
             image, chosen = str(probabilities.index[at]), bool(given[at])
+            kind = IssueKind.SPURIOUS if chosen else IssueKind.OVERLOOKED
             rows.append(
                 {
                     "round_id": round_id,
                     "image_id": image,
-                    "issue_id": f"{image}:{'wrong' if chosen else 'missed'}:{name}",
-                    "kind": "wrong" if chosen else "missed",
+                    "issue_id": f"{image}:{kind}:{name}",
+                    "kind": kind,
                     "label_id": own[image] if chosen else None,
                     "score": float(1.0 - chances[at, given[at]]),
                     "class_name": name,

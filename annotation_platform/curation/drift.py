@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 
 from annotation_platform.schema.geometry import FloatArray
-from annotation_platform.schema.tables import BatchDrift, Frame, OddImages
+from annotation_platform.schema.tables import BatchDrift, Frame, OutlierImages
 
 SCALARS = ("brightness", "sharpness", "entropy", "pixels", "aspect", "objects")
-LOOK, CLASSES = "look", "classes"
+APPEARANCE, CLASSES = "appearance", "classes"
 _CHUNK = 512
 _LARGE = 1000
 """Most reference images whose vectors are compared; from more images this number is drawn."""
@@ -50,7 +50,7 @@ class Drift:
     """The difference of each feature, and the images that are unlike all known images."""
 
     features: Frame[BatchDrift]
-    outliers: Frame[OddImages]
+    outliers: Frame[OutlierImages]
 
     @property
     def drifted(self) -> list[str]:
@@ -85,7 +85,7 @@ def measure_drift(
 
     Every effect is in ``[0, 1]``. For a number (brightness, sharpness, entropy, pixels, aspect,
     objects) it is the Kolmogorov-Smirnov distance of the two distributions. For the appearance
-    (``look``) it is the same distance, of each image's cosine distance to the most similar
+    (``appearance``) it is the same distance, of each image's cosine distance to the most similar
     reference image; each reference image is compared with the other reference images. For the
     classes it is the total variation between their shares, with a p-value by permutation of images.
 
@@ -101,12 +101,12 @@ def measure_drift(
         minimum_effect: a smaller difference is not drift, however significant.
     """
     if batch.images.empty or reference.images.empty:
-        return Drift(BatchDrift.empty(), OddImages.empty())
+        return Drift(BatchDrift.empty(), OutlierImages.empty())
     ours, theirs = _numbers(batch), _numbers(reference)
     near, usual = _distances(batch, reference, rng)
     rows = [compare_numbers(name, ours[name], theirs[name]) for name in SCALARS]
     if len(near) and len(usual) > 1:
-        rows.append(compare_numbers(LOOK, near, usual))
+        rows.append(compare_numbers(APPEARANCE, near, usual))
     rows.append(_classes(batch, reference, rng))
     sure = holm(np.array([row.p_value for row in rows]), level)
     features = [
@@ -122,7 +122,7 @@ def measure_drift(
     outliers = _outliers(ours, theirs, near, usual)
     return Drift(
         BatchDrift.from_rows(features),
-        OddImages.from_rows([{"round_id": round_id, **row} for row in outliers]),
+        OutlierImages.from_rows([{"round_id": round_id, **row} for row in outliers]),
     )
 
 
@@ -264,7 +264,7 @@ def _outliers(
             reasons.setdefault(str(image_id), []).append(detail)
     distances = {image_id: float(near.get(image_id, 0.0)) for image_id in reasons}
     return [
-        {"image_id": image_id, "distance": distances[image_id], "why": "; ".join(found)}
+        {"image_id": image_id, "distance": distances[image_id], "reason": "; ".join(found)}
         for image_id, found in sorted(reasons.items(), key=lambda item: (-distances[item[0]], item))
     ]
 

@@ -107,7 +107,7 @@ def error_bars(
                 "class_name": name,
                 "origin": PEOPLE,
                 "labels": found.items,
-                "audited": found.reviewed,
+                "reviewed": found.reviewed,
                 "images": 0,
                 "wrong": found.wrong,
                 "rate": found.rate,
@@ -154,7 +154,7 @@ def image_error_bars(
                 "class_name": name,
                 "origin": origin,
                 "labels": sum(counts.values()) if name == ALL else counts.get(name, 0),
-                "audited": len(its),
+                "reviewed": len(its),
                 "images": its["image_id"].nunique(),
                 "wrong": int(its["wrong"].sum()),
                 "rate": share.share,
@@ -220,7 +220,7 @@ def certificate_bars(
                 "class_name": name,
                 "origin": AUTO,
                 "labels": sum(labels.values()) if name == ALL else labels.get(name, 0),
-                "audited": audited,
+                "reviewed": audited,
                 "images": int(one["accepted_images"]),
                 "wrong": int(one["errors"]),
                 "rate": min(int(one["errors"]) / max(audited, 1), 1.0),
@@ -257,7 +257,7 @@ def release_allowed(bars: pd.DataFrame, limit: float) -> ReleaseVerdict:
 
 def _allowed(bar: Mapping[str, object], limit: float) -> ReleaseVerdict:
     """Return the verdict on the labels of one origin."""
-    origin, audited, wrong = str(bar["origin"]), int(str(bar["audited"])), int(str(bar["wrong"]))
+    origin, audited, wrong = str(bar["origin"]), int(str(bar["reviewed"])), int(str(bar["wrong"]))
     low, high, level = (float(str(bar[name])) for name in ("low", "high", "level"))
     if not audited:
         audited_none = f"{_NOT_AUDITED} of those from {origin},"

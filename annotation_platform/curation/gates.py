@@ -17,12 +17,12 @@ from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.rounds import Arrival, part_key, round_number, whole_key
 from annotation_platform.schema.shapes import KEPT_WHOLE, POINTS, REGIONS
 from annotation_platform.schema.tables import (
+    CertificateRechecks,
     CleanedImages,
     Conflicts,
     Frame,
     HumanLabels,
     ImportedLabels,
-    Reaudits,
     RoundTasks,
     TrainingSet,
 )
@@ -43,7 +43,9 @@ def missing_outcomes(objects: Sequence[Arrival], cleaned: Frame[CleanedImages]) 
 
     An object with several images has exactly one row for each of them instead, without a gap.
     """
-    keys = zip(cleaned[CleanedImages.source_key], cleaned[CleanedImages.stamp], strict=True)
+    keys = zip(
+        cleaned[CleanedImages.source_key], cleaned[CleanedImages.arrival_version], strict=True
+    )
     rows = Counter(keys)
     expected = {(item.key, item.stamp) for item in objects}
     others: dict[tuple[str, str], list[str]] = {}
@@ -122,10 +124,15 @@ def unsettled_conflicts(conflicts: pd.DataFrame) -> list[str]:
     return sorted(f"{conflict_id}: {detail}" for conflict_id, detail in pairs)
 
 
-def contradicted_certificates(reaudits: pd.DataFrame) -> list[str]:
+def contradicted_certificates(certificate_rechecks: pd.DataFrame) -> list[str]:
     """Return the rounds of certificates that later annotations contradict, with the errors."""
-    found = reaudits[reaudits[Reaudits.contradicted]]
-    columns = [Reaudits.certified_round, Reaudits.errors, Reaudits.labels, Reaudits.alpha]
+    found = certificate_rechecks[certificate_rechecks[CertificateRechecks.contradicted]]
+    columns = [
+        CertificateRechecks.certified_round,
+        CertificateRechecks.errors,
+        CertificateRechecks.labels,
+        CertificateRechecks.alpha,
+    ]
     return [
         f"{round_id}: {errors} errors in {labels} labels, {alpha:.1%} allowed"
         for round_id, errors, labels, alpha in found[columns].itertuples(index=False)

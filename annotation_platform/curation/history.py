@@ -47,16 +47,22 @@ LEGAL: Mapping[str, frozenset[str]] = {
     "imported": frozenset({"queued", "accepted", "consensus", "exported"}),
     # Accepted without a person, in a round that has no task for the image.
     "accepted": frozenset({"exported"}),
-    "queued": frozenset({"queued", "answered", "left", "cancelled"}),
-    "answered": frozenset({"queued", "answered", "left", "cancelled", "consensus"}),
-    "left": frozenset({"queued", "reopened", "cancelled"}),
-    "cancelled": frozenset({"queued", "reopened", "left"}),
-    "consensus": frozenset({"consensus", "in review", "reviewed", "exported", "left", "cancelled"}),
-    "in review": frozenset({"consensus", "in review", "reviewed", "left", "cancelled"}),
-    "reviewed": frozenset({"consensus", "in review", "reviewed", "exported", "left", "cancelled"}),
-    "exported": frozenset({"consensus", "in review", "reviewed", "exported", "left", "cancelled"}),
+    "queued": frozenset({"queued", "annotated", "abandoned", "cancelled"}),
+    "annotated": frozenset({"queued", "annotated", "abandoned", "cancelled", "consensus"}),
+    "abandoned": frozenset({"queued", "reopened", "cancelled"}),
+    "cancelled": frozenset({"queued", "reopened", "abandoned"}),
+    "consensus": frozenset(
+        {"consensus", "in review", "reviewed", "exported", "abandoned", "cancelled"}
+    ),
+    "in review": frozenset({"consensus", "in review", "reviewed", "abandoned", "cancelled"}),
+    "reviewed": frozenset(
+        {"consensus", "in review", "reviewed", "exported", "abandoned", "cancelled"}
+    ),
+    "exported": frozenset(
+        {"consensus", "in review", "reviewed", "exported", "abandoned", "cancelled"}
+    ),
 }
-"""The states that may follow a state. ``reopened`` restores the state before ``left``."""
+"""The states that may follow a state. ``reopened`` restores the state before ``abandoned``."""
 
 STAYS: Mapping[str, frozenset[str]] = {
     # The same bytes may land any number of times; the first that is accepted is the image.
@@ -64,23 +70,23 @@ STAYS: Mapping[str, frozenset[str]] = {
         ("clean", "imported"), frozenset({"landed", "clean", "duplicate", "quarantined"})
     ),
     # Late annotations of a closed round are stored and not counted.
-    **dict.fromkeys(("left", "cancelled"), frozenset({"answered"})),
+    **dict.fromkeys(("abandoned", "cancelled"), frozenset({"annotated"})),
     # Labels stay valid, whatever further annotations arrive, until they are resolved again.
     **dict.fromkeys(
-        ("consensus", "in review", "reviewed", "exported"), frozenset({"queued", "answered"})
+        ("consensus", "in review", "reviewed", "exported"), frozenset({"queued", "annotated"})
     ),
 }
 """The events that leave a state unchanged."""
 
 _ARRIVAL = ("landed", "clean", "imported", "duplicate", "quarantined")
-_COURSE = (*_ARRIVAL, "queued", "answered", "left", "cancelled", "reopened", "accepted",
+_COURSE = (*_ARRIVAL, "queued", "annotated", "abandoned", "cancelled", "reopened", "accepted",
            "consensus", "in review", "reviewed", "exported")  # fmt: skip
 _DEPENDS_ON: Mapping[str, tuple[str, ...]] = {
-    "consensus": ("answered", "reopened"),
+    "consensus": ("annotated", "reopened"),
     "in review": ("consensus",),
     "reviewed": ("in review",),
 }
-_LEFT = ("left", "cancelled")
+_ENDED = ("abandoned", "cancelled")
 _BEGINNING = datetime.min.replace(tzinfo=UTC)
 # A version records the time of its publication in whole seconds.
 _SLACK = {"exported": timedelta(seconds=1)}
@@ -119,7 +125,7 @@ def require_legal(image_id: str, events: Sequence[ImageEvent]) -> None:
         # Imported labels can be published whether or not a round has the image annotated.
         is_import = event.state == "exported" and arrival == "imported"
         if event.state in STAYS.get(current, ()):
-            if current in _LEFT and event.state in LEGAL[otherwise[event.round_id]]:
+            if current in _ENDED and event.state in LEGAL[otherwise[event.round_id]]:
                 otherwise[event.round_id] = event.state
         elif event.state not in LEGAL[current]:
             if not is_import:
@@ -127,7 +133,7 @@ def require_legal(image_id: str, events: Sequence[ImageEvent]) -> None:
         elif is_arrival:
             arrival = event.state
         else:
-            if event.state in _LEFT and current not in _LEFT:
+            if event.state in _ENDED and current not in _ENDED:
                 otherwise[event.round_id] = current
             is_back = event.state == "reopened"
             of_round[event.round_id] = otherwise[event.round_id] if is_back else event.state
@@ -152,7 +158,7 @@ def _times(events: Sequence[ImageEvent]) -> list[tuple[ImageEvent, datetime]]:
         at = _end(event)
         if at is None:
             at = _earliest(event, events, placed)
-        placed.append((event, max(at, first) if event.state == "answered" else at))
+        placed.append((event, max(at, first) if event.state == "annotated" else at))
     return placed
 
 

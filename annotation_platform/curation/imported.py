@@ -25,7 +25,7 @@ from annotation_platform.storage.objects import ObjectStore
 PEOPLE = "people"
 """The origin of labels annotated on this platform; imported labels never have it."""
 
-_ONE_OBJECT = ["round_id", "source_key", "stamp"]
+_ONE_OBJECT = ["round_id", "source_key", "arrival_version"]
 _CLIPPED_PIXELS = 1.0
 _SHOWN_CLASSES = 12
 _LONGEST_ORIGIN = 200

@@ -95,15 +95,15 @@ def box_issues(
     """Return the ``label_issues`` of boxes, most suspected first.
 
     The kinds are those of Tkachenko, Thyagarajan and Mueller, "ObjectLab: Automated Diagnosis of
-    Mislabeled Images in Object Detection Data", 2023: *swapped* (another class), *placed* (badly
-    located), *missed* (overlooked: no label), and *wrong* (spurious: no object). ObjectLab's scores
-    are similarities; these are probabilities by Bayes' rule, from the calibrated probability ``p``
-    of a prediction and the prior in ``trust``:
+    Mislabeled Images in Object Detection Data", 2023: *swapped* (another class), *badly located*,
+    *overlooked* (no label), and *spurious* (no object). ObjectLab's scores are similarities; these
+    are probabilities by Bayes' rule, from the calibrated probability ``p`` of a prediction and the
+    prior in ``trust``:
 
     - swapped: odds of ``p`` times those of an error, for a prediction of another class on the box;
-    - placed: the same, for a prediction of the same class near the box but not on it;
-    - missed: the same, for a prediction without a label;
-    - wrong: odds of an error by the probability that an object has no prediction, for a label
+    - badly_located: the same, for a prediction of the same class near the box but not on it;
+    - overlooked: the same, for a prediction without a label;
+    - spurious: odds of an error by the probability that an object has no prediction, for a label
       without a prediction.
 
     If a prediction of the label's class confirms it with probability ``q``, the probability that
@@ -230,13 +230,13 @@ def _judge(labels: pd.DataFrame, predicted: pd.DataFrame, trust: Trust) -> list[
         if not seen.any():
             odds = trust.odds / trust.chance_unseen(name)
             score = odds / (1.0 + odds)
-            issues.append(_issue("wrong", name, label_boxes[row], score, label=ids[row]))
+            issues.append(_issue("spurious", name, label_boxes[row], score, label=ids[row]))
             continue
         against = np.where(free & seen, sure, 0.0)
         if not against.any():
             continue
         at = int(against.argmax())
-        kind = "placed" if matches.same[row, at] else "swapped"
+        kind = "badly_located" if matches.same[row, at] else "swapped"
         own = float(np.where(matches.confirms[row], sure, 0.0).max(initial=0.0))
         score = _probability(sure[at], trust.odds) * (1.0 - own)
         issues.append(
@@ -246,7 +246,7 @@ def _judge(labels: pd.DataFrame, predicted: pd.DataFrame, trust: Trust) -> list[
     alone = np.flatnonzero(free & ~(matches.overlap >= SAME).any(axis=0))
     for at in _one_an_object(alone, boxes, sure):
         score = _probability(sure[at], trust.odds)
-        issues.append(_issue("missed", predicted_names[at], boxes[at], score))
+        issues.append(_issue("overlooked", predicted_names[at], boxes[at], score))
     return issues
 
 
@@ -278,10 +278,10 @@ def _issue(
 ) -> dict[str, object]:
     """Return an issue about a class and a box; ``label`` is the suspected label, if any."""
     suggestions = {
-        "wrong": f"Is there {name} here at all? The model predicts nothing.",
+        "spurious": f"Is there {name} here at all? The model predicts nothing.",
         "swapped": f"Is it {name} instead of {given}?",
-        "placed": f"Does {name} reach as far as the predicted box?",
-        "missed": f"Is there {name} without a label here?",
+        "badly_located": f"Does {name} reach as far as the predicted box?",
+        "overlooked": f"Is there {name} without a label here?",
     }
     return {
         "kind": kind,

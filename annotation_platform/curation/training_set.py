@@ -26,13 +26,13 @@ from annotation_platform.policy import SplitPolicy
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.tables import (
     AutoLabels,
+    CertificateRechecks,
     Certificates,
     CleanedImages,
     ConsensusLabels,
     Frame,
     ImportedLabels,
     RawImages,
-    Reaudits,
     ReviewedLabels,
     RoundTasks,
     Splits,
@@ -301,8 +301,10 @@ def _current_certificate(tables: RoundTables, out: Mapping[str, str]) -> tuple[s
     certificates = tables.read_all(Certificates)
     is_overall = certificates[Certificates.class_name] == ""
     overall = certificates[is_overall & certificates[Certificates.granted]]
-    judged = tables.read_all(Reaudits)
-    contradicted = set(judged.loc[judged[Reaudits.contradicted], Reaudits.certified_round])
+    judged = tables.read_all(CertificateRechecks)
+    contradicted = set(
+        judged.loc[judged[CertificateRechecks.contradicted], CertificateRechecks.certified_round]
+    )
     granted = sorted(overall[Certificates.round_id])
     sound = [key for key in granted if key not in {*out, *contradicted}]
     current = sound[-1] if sound else ""
@@ -322,7 +324,7 @@ def _current_certificate(tables: RoundTables, out: Mapping[str, str]) -> tuple[s
 
 def _with_metadata(images: pd.DataFrame, raw: pd.DataFrame) -> pd.DataFrame:
     """Return the images with the metadata that they landed with."""
-    one_object = [CleanedImages.round_id, CleanedImages.source_key, CleanedImages.stamp]
+    one_object = [CleanedImages.round_id, CleanedImages.source_key, CleanedImages.arrival_version]
     described = images.merge(raw[[*one_object, *METADATA_COLUMNS]], on=one_object, how="left")
     described["other_metadata"] = described["other_metadata"].fillna("")
     return described

@@ -170,7 +170,7 @@ def _effect_of_predictions(row: dict[str, Any]) -> str:
     return (
         f"Annotators needed {row['minutes']:.1f} minutes in {row['round']} with predictions and "
         f"{row['minutes_without']:.1f} without: {row['spared']:.0%} less, and "
-        f"{row['spared_beside_proposals']:.0%} less on tasks that showed predictions. The other "
+        f"{row['spared_with_predictions']:.0%} less on tasks that showed predictions. The other "
         f"tasks measure label errors and anchoring. The consensus F1 is "
         f"{row['f1_before_review']:.3f} with predictions and {row['f1_without']:.3f} without. "
         f"Annotators accept a share of {row['anchoring_set']:.2f} of all predictions unchecked; "

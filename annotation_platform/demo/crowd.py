@@ -30,7 +30,7 @@ class AssignedImage:
 
     backend_task: str
     image_id: str
-    proposed: Payload
+    pre_annotations: Payload
 
 
 @dataclass(frozen=True)
@@ -93,12 +93,12 @@ class LabelStudioSession:
         project = next(item["id"] for item in projects if item["title"] == round_id)
         page = self._http.get("/api/tasks/", project=project, page=1, page_size=100_000)
         shown = self._http.get("/api/predictions/", project=project)
-        proposed = {prediction["task"]: prediction["result"] for prediction in shown}
+        predicted = {prediction["task"]: prediction["result"] for prediction in shown}
         return [
             AssignedImage(
                 str(task["id"]),
                 task["data"]["image_id"],
-                Payload(LABEL_STUDIO, proposed.get(task["id"], [])),
+                Payload(LABEL_STUDIO, predicted.get(task["id"], [])),
             )
             for task in page["tasks"]
             if task["data"]["assignee"] in (self._name, "") and not task["is_labeled"]
@@ -151,7 +151,7 @@ def annotate_round(
         for assignment in assignments:
             width, height = sizes[assignment.image_id]
             true_boxes: pd.DataFrame = boxes.get(assignment.image_id, nothing)
-            shown = decode(assignment.proposed, Canvas(width, height, truth.ontology))
+            shown = decode(assignment.pre_annotations, Canvas(width, height, truth.ontology))
             simulated = simulate_annotation(
                 person,
                 true_boxes,

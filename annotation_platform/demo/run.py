@@ -376,7 +376,7 @@ class _BatchRun:
             "minutes": saving.seconds / 60,
             "minutes_without": saving.seconds_without / 60,
             "spared": saving.share,
-            "spared_beside_proposals": saving.share_shown,
+            "spared_with_predictions": saving.share_shown,
             "f1_before_review": saving.f1,
             "f1_without": saving.f1_without,
             "anchoring_set": float(np.mean([person.anchoring for person in people])),

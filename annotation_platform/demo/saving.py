@@ -90,7 +90,7 @@ def measure_saving(
             resolved[resolved[ConsensusLabels.shape].isin(UPRIGHT_BOXES)], labelled_truth
         )
 
-    shown = annotations[~annotations[HumanLabels.blind]]
+    shown = annotations[~annotations[HumanLabels.without_predictions]]
     repeated = without.drop_duplicates(HumanLabels.annotation_id)
     is_shown = repeated[HumanLabels.annotation_id].isin(shown[HumanLabels.annotation_id])
     return Saving(
@@ -148,7 +148,7 @@ def _label_rows(
             **asdict(label),
             HumanLabels.label_id: f"{counted[HumanLabels.annotation_id]}:{number:04d}",
             HumanLabels.lead_time_seconds: repeated.lead_time_seconds,
-            HumanLabels.blind: True,
+            HumanLabels.without_predictions: True,
         }
         for number, label in enumerate(repeated.labels or [NOTHING])
     ]

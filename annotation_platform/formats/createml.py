@@ -30,11 +30,9 @@ from annotation_platform.formats.files import (
 )
 from annotation_platform.formats.losses import (
     BOXES_ONLY,
-    attribute_losses,
+    box_losses,
     class_losses,
     number_losses,
-    object_losses,
-    shape_losses,
 )
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS
@@ -97,13 +95,7 @@ def _boxes(dataset: Dataset) -> dict[str, list[dict[str, object]]]:
 
 def createml_losses(dataset: Dataset) -> list[str]:
     """Return one sentence with a count for each kind of content that writing loses or changes."""
-    return [
-        *shape_losses(dataset, HOLDS),
-        *attribute_losses(dataset),
-        *object_losses(dataset),
-        *number_losses(dataset),
-        *class_losses(dataset),
-    ]
+    return [*box_losses(dataset), *number_losses(dataset), *class_losses(dataset)]
 
 
 def read_createml(path: Path, *, sizes: Mapping[str, tuple[int, int]] | None = None) -> Dataset:

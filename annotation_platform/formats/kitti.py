@@ -37,12 +37,10 @@ from annotation_platform.formats.files import (
 )
 from annotation_platform.formats.losses import (
     BOXES_ONLY,
-    attribute_losses,
+    box_losses,
     class_losses,
     number_losses,
-    object_losses,
     sentence,
-    shape_losses,
 )
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.geometry import BOX_COLUMNS
@@ -130,9 +128,7 @@ def kitti_losses(dataset: Dataset) -> list[str]:
     """Return one sentence with a count for each kind of content that writing loses or changes."""
     blank = sum(name != "_".join(name.split()) for name in dataset.ontology.names)
     return [
-        *shape_losses(dataset, HOLDS),
-        *attribute_losses(dataset, held=_ATTRIBUTES),
-        *object_losses(dataset),
+        *box_losses(dataset, held=_ATTRIBUTES),
         *number_losses(dataset),
         *sentence(
             blank,

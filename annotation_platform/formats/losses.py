@@ -67,6 +67,15 @@ def attribute_losses(dataset: Dataset, *, held: Collection[str] = ()) -> list[st
     ]
 
 
+def box_losses(dataset: Dataset, *, held: Collection[str] = ()) -> list[str]:
+    """Return the sentences for a format that holds upright boxes and the attributes ``held``."""
+    return [
+        *shape_losses(dataset, BOXES_ONLY),
+        *attribute_losses(dataset, held=held),
+        *object_losses(dataset),
+    ]
+
+
 def object_losses(dataset: Dataset) -> list[str]:
     """Return a sentence on areas that share an object, for a format that cannot group labels."""
     areas = dataset.labels[dataset.labels["shape"].isin(AREAS) & (dataset.labels["instance"] != "")]

@@ -26,13 +26,7 @@ from annotation_platform.formats.files import (
     class_ids,
     split_names,
 )
-from annotation_platform.formats.losses import (
-    BOXES_ONLY,
-    attribute_losses,
-    class_losses,
-    object_losses,
-    shape_losses,
-)
+from annotation_platform.formats.losses import BOXES_ONLY, box_losses, class_losses
 from annotation_platform.formats.voc_reading import (
     CLASS_IDS,
     FLAGS,
@@ -144,9 +138,4 @@ def _object_head(name: str, attributes: str) -> str:
 
 def voc_losses(dataset: Dataset) -> list[str]:
     """Return one sentence with a count for each kind of content that writing loses or changes."""
-    return [
-        *shape_losses(dataset, HOLDS),
-        *attribute_losses(dataset, held=(*FLAGS, "pose")),
-        *object_losses(dataset),
-        *class_losses(dataset),
-    ]
+    return [*box_losses(dataset, held=(*FLAGS, "pose")), *class_losses(dataset)]

@@ -110,7 +110,7 @@ def clean_round(
         needs no change; the metadata of all is removed.
     """
     needed = raw[needed_columns(policy)]
-    key_columns = [RawImages.source_key, RawImages.stamp]
+    key_columns = [RawImages.source_key, RawImages.arrival_version]
     rows = records(needed.sort_values(key_columns, kind="stable"))
     distinct = list(dict.fromkeys(str(row[RawImages.image_id]) for row in rows if has_bytes(row)))
     known = only_accepted(earlier)
@@ -126,7 +126,9 @@ def clean_round(
     for problem in map_each(KeepImage(store), [_accepted(row) for row in accepted], runner=runner):
         if problem:
             raise DataError(problem)
-    by_key = {(row[CleanedImages.source_key], row[CleanedImages.stamp]): row for row in decided}
+    by_key = {
+        (row[CleanedImages.source_key], row[CleanedImages.arrival_version]): row for row in decided
+    }
     in_order = [by_key[key] for key in zip(*(raw[each] for each in key_columns), strict=True)]
     cleaned = CleanedImages.from_rows(in_order)
     row_of = {image_id: row for row, image_id in enumerate(distinct, start=len(known))}

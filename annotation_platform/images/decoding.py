@@ -11,6 +11,7 @@ Every image is converted to 8-bit RGB by one rule per kind:
 - animations and multi-page documents: the first frame.
 """
 
+import hashlib
 import io
 import struct
 import zlib
@@ -183,6 +184,13 @@ def read_orientation(data: bytes) -> int:
         return turned or _orientation(image)[0]
     except _PILLOW_RAISES as error:
         raise DataError(f"damaged image: {_one_line(error)}") from error
+
+
+def pixel_sha256(pixels: Pixels) -> str:
+    """Return the SHA-256 of an image's size and pixels, whatever its coding."""
+    digest = hashlib.sha256(str(pixels.shape).encode())
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.hexdigest()
 
 
 def encode_png(pixels: Pixels) -> bytes:

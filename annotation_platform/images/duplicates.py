@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from annotation_platform.errors import DataError
-from annotation_platform.images.decoding import decode, read_header
+from annotation_platform.images.decoding import decode, pixel_sha256, read_header
 from annotation_platform.images.folders import FoundFile, list_folder, read_file
-from annotation_platform.images.hashing import pixel_sha256
 from annotation_platform.images.near_duplicates import groups, members
 from annotation_platform.images.parallel import map_each
 from annotation_platform.images.signature import (

@@ -14,10 +14,10 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import Image
 
 from annotation_platform.errors import DataError
 from annotation_platform.images.decoding import Pixels, decode
-from annotation_platform.images.hashing import describe
 from annotation_platform.images.parallel import map_each
 from annotation_platform.schema.tables import CleanedImages, Frame, ImageEmbeddings
 from annotation_platform.storage.objects import ObjectStore
@@ -44,13 +44,31 @@ class Embedder(Protocol):
 
 
 class ImageEmbedder:
-    """Vectors of layout and colours, without a model; see `hashing.describe`."""
+    """Vectors of layout and colours, without a model; see `describe`."""
 
     name = IMAGE_EMBEDDER
 
     def embed(self, decoded: Sequence[Pixels]) -> Vectors:
         """Return ``(N, 96)`` rows of unit length."""
         return np.array([describe(image) for image in decoded], dtype=np.float32)
+
+
+def describe(pixels: Pixels) -> Vectors:
+    """Return a ``(96,)`` float32 vector of unit length of an image's layout and colours.
+
+    It has the 8 × 8 lowest frequencies of the brightness and the 4 × 4 lowest of both colour
+    differences; each block is scaled to its own length, so that layout and colour count equally.
+    """
+    from scipy.fft import dctn
+
+    small = Image.fromarray(pixels).resize((32, 32), Image.Resampling.BOX).convert("YCbCr")
+    planes = np.asarray(small, dtype=np.float64) - 128.0
+    blocks = []
+    for plane, side in ((0, 8), (1, 4), (2, 4)):
+        block = dctn(planes[..., plane], norm="ortho")[:side, :side].ravel()
+        blocks.append(block / max(float(np.linalg.norm(block)), 1e-9))
+    vector = np.concatenate(blocks)
+    return np.asarray(vector / max(float(np.linalg.norm(vector)), 1e-9), dtype=np.float32)
 
 
 def features_for(

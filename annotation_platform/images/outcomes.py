@@ -201,7 +201,7 @@ def _is_missing(row: Mapping[str, object], name: str) -> bool:
 
 
 def _is_released(row: Mapping[str, object]) -> bool:
-    return str(row[RawImages.stamp]).startswith(RELEASED)
+    return str(row[RawImages.arrival_version]).startswith(RELEASED)
 
 
 def _new_image(image_id: str, probe: Probe, new_row: NewRow, row: int) -> NewImage:

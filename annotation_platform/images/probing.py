@@ -12,10 +12,10 @@ from annotation_platform.images.decoding import (
     Pixels,
     decode_image,
     encode_png,
+    pixel_sha256,
     read_header,
     true_extension,
 )
-from annotation_platform.images.hashing import pixel_sha256
 from annotation_platform.images.privacy import image_end, strip_jpeg, strip_png
 from annotation_platform.images.quality import is_uniform, measure, unusable
 from annotation_platform.images.reduced import reduced

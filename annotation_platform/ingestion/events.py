@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_plus
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from annotation_platform.errors import SettingsError
+from annotation_platform.storage.s3 import aws_client
 
 _MOST_BATCHES = 20
 """Batches of ten messages: a tick ends within seconds; the rest waits for the next tick."""
@@ -77,9 +76,7 @@ class LandingEvents:
 
     def _call(self, method: str, **arguments: Any) -> dict[str, Any]:
         if self._client is None:
-            retries = {"mode": "adaptive", "max_attempts": 8}
-            settings = Config(retries=retries, connect_timeout=5, read_timeout=30)
-            self._client = boto3.Session().client("sqs", config=settings)
+            self._client = aws_client("sqs", attempts=9)
         try:
             response: dict[str, Any] = getattr(self._client, method)(QueueUrl=self.url, **arguments)
         except (BotoCoreError, ClientError) as error:

@@ -45,7 +45,7 @@ def ingest_round(
         row: dict[str, object] = {
             RawImages.round_id: round_id,
             RawImages.source_key: landed.key,
-            RawImages.stamp: landed.stamp,
+            RawImages.arrival_version: landed.stamp,
             RawImages.byte_size: landed.byte_size,
             RawImages.image_id: None,
             RawImages.sidecar_sha256: None,

@@ -22,7 +22,7 @@ from annotation_platform.storage.regular import is_unfinished
 from annotation_platform.storage.s3 import Bucket, is_s3
 
 _PENDING = "still being transferred, by its name"
-_EMPTY_ROW: dict[str, object] = {"round_id": "", "stamp": "", **NO_METADATA}
+_EMPTY_ROW: dict[str, object] = {"round_id": "", "arrival_version": "", **NO_METADATA}
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from annotation_platform.errors import SettingsError
 from annotation_platform.schema.rounds import Arrival
 from annotation_platform.storage.objects import ObjectStore
+from annotation_platform.storage.s3 import aws_client
 
 
 class Receipts(Protocol):
@@ -99,12 +100,7 @@ class DynamoReceipts:
 
     def _call(self, method: str, **arguments: Any) -> dict[str, Any]:
         if self._client is None:
-            import boto3
-            from botocore.config import Config
-
-            retries = {"mode": "adaptive", "total_max_attempts": 8}
-            settings = Config(retries=retries, connect_timeout=5, read_timeout=30)
-            self._client = boto3.Session().client("dynamodb", config=settings)
+            self._client = aws_client("dynamodb")
         try:
             response: dict[str, Any] = getattr(self._client, method)(
                 TableName=self._table, **arguments

@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from annotation_platform.errors import NotReadyError
 from annotation_platform.ingestion.events import LandingEvents
 from annotation_platform.ingestion.lake import LandingLake
 from annotation_platform.ingestion.rounds import plan_round
 from annotation_platform.policy import RoundPolicy
+from annotation_platform.schema.tables import LabelTasks
 
 
 @dataclass(frozen=True)
@@ -58,3 +60,24 @@ def watch_landing_zone(
     wait = 0.0 if plan.objects else plan.poll_again_seconds
     again = min(policy.listing_seconds, policy.listing_seconds if wait is None else wait)
     return Watched(plan.waits_for, now + timedelta(seconds=again))
+
+
+def round_to_start(
+    lake: LandingLake, events: LandingEvents, policy: RoundPolicy, *, now: datetime
+) -> str:
+    """Return the oldest round that is not started; if there is none, form the next round.
+
+    Raises:
+        NotReadyError: too few images have landed for a round; the message has the numbers.
+    """
+    if waiting := _waiting(lake):
+        return waiting[0]
+    watched = watch_landing_zone(lake, events, policy, list_at=None, now=now)
+    if waiting := _waiting(lake):
+        return waiting[0]
+    raise NotReadyError(f"There is no round to start. {watched.waits_for}")
+
+
+def _waiting(lake: LandingLake) -> list[str]:
+    rounds = lake.manifests.rounds()
+    return [key for key in rounds if not lake.tables.exists(LabelTasks, key)]

@@ -33,7 +33,7 @@ def annotations_table(
             "annotation_id": annotation.revision.annotation_id,
             "task_id": annotation.revision.submission.task_id,
             "image_id": annotation.revision.submission.image_id,
-            "place": annotation.revision.submission.assignment,
+            "assignment": annotation.revision.submission.assignment,
             "purpose": purpose.get(annotation.revision.submission.task_id, ""),
             "annotator": pseudonyms[annotation.revision.submission.author],
             "state": annotation.state,
@@ -62,12 +62,12 @@ def round_tasks(
     """
     assignments = Counter(task_id for task_id, _ in count.assignments)
     counted = Counter(task_id for task_id, _ in count.counted)
-    unfilled = {"open": "waiting", "closed": "left", "cancelled": "cancelled"}[state]
+    unfilled = {"open": "waiting", "closed": "abandoned", "cancelled": "cancelled"}[state]
 
     def state_of(task_id: str) -> str:
         if task_id not in count.annotated or state == "cancelled":
             return unfilled
-        return "left" if task_id in left else "answered"
+        return "abandoned" if task_id in left else "annotated"
 
     rows: list[dict[str, object]] = [
         {
@@ -76,7 +76,7 @@ def round_tasks(
             "step": step,
             "image_id": image_id,
             "purpose": purpose,
-            "places": assignments[task_id],
+            "assignments": assignments[task_id],
             "counted": counted[task_id],
             "state": state_of(task_id),
         }
@@ -119,9 +119,9 @@ def human_labels(
         for task_id, assignment, *about in tasks[
             [
                 LabelTasks.task_id,
-                LabelTasks.place,
+                LabelTasks.assignment,
                 LabelTasks.purpose,
-                LabelTasks.blind,
+                LabelTasks.without_predictions,
                 LabelTasks.guideline,
             ]
         ].itertuples(index=False)
@@ -137,7 +137,7 @@ def human_labels(
             "round_id": round_id,
             "annotator": pseudonyms[revision.submission.author],
             "purpose": purpose,
-            "blind": without_predictions,
+            "without_predictions": without_predictions,
             "guideline": guideline,
         }
         rows += [{**about, **row} for row in _label_rows(revision, canvas)]
@@ -151,7 +151,7 @@ def _label_rows(revision: Revision, canvas: Canvas) -> Iterator[dict[str, object
     same = {
         "task_id": submission.task_id,
         "image_id": submission.image_id,
-        "place": submission.assignment,
+        "assignment": submission.assignment,
         "annotation_id": revision.annotation_id,
         "revision": revision.digest,
         "lead_time_seconds": submission.lead_time_seconds,

@@ -20,8 +20,8 @@ from annotation_platform.labeling.assignment_plan import (
 from annotation_platform.labeling.backends.protocol import AssignmentKey, LabelingBackend
 from annotation_platform.labeling.context import LabelingContext
 from annotation_platform.labeling.guidelines import read_guideline, record_guideline
-from annotation_platform.labeling.rejections import rejections
-from annotation_platform.labeling.rounds import RoundProgress, ledger_count, round_progress
+from annotation_platform.labeling.round_annotations import ledger_count
+from annotation_platform.labeling.rounds import RoundProgress, round_progress
 from annotation_platform.labeling.shown_images import ShownImages
 from annotation_platform.labeling.skills import QUALIFIED, REVIEWER, Skills
 from annotation_platform.labeling.tasks import TaskContent, task_name, task_replicas, tasks_table
@@ -32,11 +32,15 @@ from annotation_platform.schema.tables import (
     Frame,
     LabelTasks,
     ModelPredictions,
+    ReviewedLabels,
     SelectedImages,
     Splits,
 )
-from annotation_platform.schema.tables.shared import Purpose, Split
+from annotation_platform.schema.tables.shared import Purpose, ReviewDecision, Split
 from annotation_platform.storage.pseudonyms import pseudonym_of
+from annotation_platform.storage.round_tables import RoundTables
+
+_REJECTED = "A reviewer rejected the last labels of this image: "
 
 
 def ask_people(
@@ -86,7 +90,7 @@ def ask_people(
         predictions=predictions[usable] if policy.labeling.preannotate else predictions.head(0),
         ontology=ontology,
         minimum_score=policy.labeling.minimum_score,
-        notes=rejections(lake.tables),
+        notes=_rejections(lake.tables),
         keys=images.keys(assignment.image_id for assignment in plan.assignments),
     )
     replicas = task_replicas(round_id, plan.assignments, content)
@@ -99,6 +103,15 @@ def ask_people(
         guideline=plan.guideline,
         pseudonym=partial(pseudonym_of, lake.store),
     )
+
+
+def _rejections(tables: RoundTables) -> dict[str, str]:
+    """Return the note for each image whose latest labels a reviewer rejected, by its id."""
+    reviewed = tables.read_all(ReviewedLabels).sort_values(ReviewedLabels.round_id, kind="stable")
+    last = reviewed.drop_duplicates(ReviewedLabels.image_id, keep="last")
+    rejected = last[last[ReviewedLabels.decision] == ReviewDecision.REJECTED]
+    notes = _REJECTED + rejected[ReviewedLabels.comment]
+    return dict(zip(rejected[ReviewedLabels.image_id], notes, strict=True))
 
 
 def _closed(context: LabelingContext) -> set[AssignmentKey]:
@@ -154,7 +167,9 @@ def _without_predictions(context: LabelingContext, selected: pd.DataFrame) -> se
     """
     splits = context.lake.tables.read_all(Splits)
     evaluated = set(splits.loc[splits[Splits.split] != Split.TRAIN, Splits.key])
-    audited = selected[SelectedImages.audit] | (selected[SelectedImages.rule] == "reaudit")
+    audited = selected[SelectedImages.calibration_sample] | (
+        selected[SelectedImages.rule] == "recheck"
+    )
     return evaluated.union(selected.loc[audited, SelectedImages.image_id])
 
 

@@ -41,7 +41,7 @@ class Assignment:
     """One annotator's slot in a task.
 
     ``assignment`` is its number in the task. An empty ``assignee`` leaves it open to any person.
-    ``stands_for`` is the assignment that it fills: its own number, or that of a used-up one.
+    ``fills_assignment`` is the assignment that it fills: its own number, or that of a used-up one.
     """
 
     image_id: str
@@ -50,7 +50,7 @@ class Assignment:
     purpose: str
     expertise: str
     without_predictions: bool
-    stands_for: int
+    fills_assignment: int
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def plan_assignments(
                     expertise=task.expertise,
                     without_predictions=task.without_predictions
                     or unit < share_without_predictions,
-                    stands_for=instead_of or number,
+                    fills_assignment=instead_of or number,
                 )
             )
     return assigned

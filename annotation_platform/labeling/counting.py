@@ -146,10 +146,13 @@ def count_annotations(
     replicas: dict[AssignmentKey, AssignmentKey] = {}
     expertise: dict[AssignmentKey, str] = {}
     columns = tasks[
-        [LabelTasks.task_id, LabelTasks.place, LabelTasks.stands_for, LabelTasks.expertise]
+        [
+            *(LabelTasks.task_id, LabelTasks.assignment),
+            *(LabelTasks.fills_assignment, LabelTasks.expertise),
+        ]
     ]
-    for task_id, number, stands_for, skill in columns.itertuples(index=False):
-        replicas[task_id, number] = (task_id, stands_for)
+    for task_id, number, fills_assignment, skill in columns.itertuples(index=False):
+        replicas[task_id, number] = (task_id, fills_assignment)
         expertise[task_id, number] = skill
     assignments: dict[AssignmentKey, Revision | None] = dict.fromkeys(replicas.values())
     by_task: dict[str, list[Revision]] = defaultdict(list)
@@ -203,12 +206,12 @@ def _barred(
     if submission.skipped:
         return AnnotationState.SKIPPED, "its author skipped the task"
     if submission.key not in replicas:
-        return AnnotationState.FOREIGN, "the round has no such assignment"
+        return AnnotationState.UNASSIGNED, "the round has no such assignment"
     if author in rules.barred.get(submission.task_id, ()):
-        return AnnotationState.FOREIGN, "its author may not review their own annotation"
+        return AnnotationState.UNASSIGNED, "its author may not review their own annotation"
     needed = expertise[submission.key]
     if not rules.qualified(author, needed, submission.created_at):
-        return AnnotationState.FOREIGN, f"its author lacks the expertise {needed}"
+        return AnnotationState.UNASSIGNED, f"its author lacks the expertise {needed}"
     if rules.entries is not None and revision.entry > rules.entries:
         return AnnotationState.LATE, "it came after the round was closed"
     return None

@@ -13,9 +13,9 @@ from datetime import datetime
 from typing import Any
 
 from annotation_platform.labeling.backends.protocol import Submission
-from annotation_platform.labeling.parsed_entries import ParsedEntries
 from annotation_platform.labeling.stored_names import from_stored, to_stored
 from annotation_platform.schema.annotations import FIRST_CODEC, Payload
+from annotation_platform.storage.cache import Cache
 from annotation_platform.storage.journal import ERASED, Journal
 from annotation_platform.storage.objects import ObjectStore
 
@@ -57,7 +57,7 @@ class AnnotationsLedger:
         """Return every revision of a round, in the order of arrival."""
         found: dict[str, Revision] = {}
         for number, entry in enumerate(self._journal(round_id).read(), start=1):
-            for revision in _PARSED.get(entry, number):
+            for revision in _parsed(entry, number):
                 found.setdefault(revision.digest, revision)
         return list(found.values())
 
@@ -123,4 +123,10 @@ def _from_entry(entry: bytes, number: int) -> list[Revision]:
     return [each for line in lines if (each := _from_line(line, number)) is not None]
 
 
-_PARSED = ParsedEntries(_from_entry)
+_PARSED: Cache[list[Revision]] = Cache(64 * 2**20)
+
+
+def _parsed(entry: bytes, number: int) -> list[Revision]:
+    """Return the revisions in an entry, parsed once; an erasure gives an entry other bytes."""
+    key = f"{number} {hashlib.sha256(entry).hexdigest()}"
+    return _PARSED.get(key, lambda: (len(entry), _from_entry(entry, number)))

@@ -18,7 +18,7 @@ from annotation_platform.labeling.assignment_plan import (
     Plan,
     plan_assignments,
 )
-from annotation_platform.labeling.backends.protocol import LabelingBackend, Replica, Submission
+from annotation_platform.labeling.backends.protocol import Replica, Submission
 from annotation_platform.labeling.backends.registry import decode_review
 from annotation_platform.labeling.context import LabelingContext
 from annotation_platform.labeling.counting import Count, Rules, count_annotations
@@ -122,13 +122,8 @@ def _joined(kinds: Iterable[str]) -> str:
     return ", ".join(sorted(kinds))
 
 
-def submitted_reviews(round_id: str, labeling: LabelingBackend) -> list[Submission]:
-    """Return the reviews of a round that are in the back end now."""
-    return labeling.collect(review_round(round_id))
-
-
 def decisions(
-    round_id: str, review_tasks: pd.DataFrame, submitted: Sequence[Submission], lake: Lake
+    round_id: str, review_tasks: pd.DataFrame, lake: Lake, *, submitted: Sequence[Submission] = ()
 ) -> Decided:
     """Return the decisions of reviewers so far, from the ledger and from ``submitted``.
 
@@ -177,7 +172,7 @@ def decide(
         consensus_labels=consensus,
         review_tasks=review_tasks,
     )
-    decided = ledger_decisions(round_id, review_tasks, as_of(lake, inputs))
+    decided = decisions(round_id, review_tasks, as_of(lake, inputs))
     missing = sorted(set(review_tasks[ReviewTasks.image_id]) - set(decided.reviews))
     if missing and policy.review.gate == "manual" and policy.review.undecided == "wait":
         raise NotReadyError(
@@ -192,11 +187,6 @@ def decide(
     lake.tables.lineage.write("reviewed_labels", round_id, digest, inputs)
     record_reviews(round_id, decided, lake, now=now)
     return labels
-
-
-def ledger_decisions(round_id: str, review_tasks: pd.DataFrame, lake: Lake) -> Decided:
-    """Return the decisions of reviewers from the ledger alone; see ``decisions``."""
-    return decisions(round_id, review_tasks, [], lake)
 
 
 def reviewed_labels(
@@ -353,8 +343,8 @@ def _as_tasks(review_tasks: pd.DataFrame, expertise: Mapping[str, str]) -> pd.Da
     return pd.DataFrame(
         {
             "task_id": review_tasks[ReviewTasks.review_id],
-            "place": 1,
-            "stands_for": 1,
+            "assignment": 1,
+            "fills_assignment": 1,
             "expertise": review_tasks[ReviewTasks.image_id].map(expertise).fillna(""),
         }
     )

@@ -18,21 +18,16 @@ from annotation_platform.labeling.annotation_tables import (
 )
 from annotation_platform.labeling.assignment_plan import AssignmentPlan
 from annotation_platform.labeling.backends.protocol import AssignmentKey, LabelingBackend
-from annotation_platform.labeling.counting import (
-    Count,
-    count_annotations,
-    lost_message,
-    require_complete,
-)
+from annotation_platform.labeling.counting import Count, lost_message, require_complete
 from annotation_platform.labeling.guidelines import read_guideline
-from annotation_platform.labeling.ledger import AnnotationsLedger
-from annotation_platform.labeling.round_annotations import (
-    RoundAnnotations,
-    collect_new,
-    counting_rules,
-    current_annotations,
+from annotation_platform.labeling.ledger import AnnotationsLedger, as_revision
+from annotation_platform.labeling.round_annotations import ledger_count
+from annotation_platform.labeling.round_decisions import (
+    Action,
+    RoundRecord,
+    State,
+    record_decisions,
 )
-from annotation_platform.labeling.round_decisions import RoundRecord, State, record_decisions
 from annotation_platform.labeling.snapshots import annotation_inputs, as_of
 from annotation_platform.policy import LabelingPolicy, Policy
 from annotation_platform.schema.tables import (
@@ -132,14 +127,15 @@ def round_progress(
 
     Nothing is written: a sensor's tick may call it.
     """
-    seen = current_annotations(round_id, tasks, labeling, lake)
-    return progress_of(round_id, tasks, seen, labeling, lake, policy, now=now)
+    live = [as_revision(each) for each in labeling.collect(round_id)]
+    count = ledger_count(round_id, tasks, lake, also=live)
+    return progress_of(round_id, tasks, count, labeling, lake, policy, now=now)
 
 
 def progress_of(
     round_id: str,
     tasks: pd.DataFrame,
-    seen: RoundAnnotations,
+    count: Count,
     labeling: LabelingBackend,
     lake: Lake,
     policy: Policy,
@@ -147,7 +143,7 @@ def progress_of(
     now: datetime,
 ) -> RoundProgress:
     """Return the progress of a round from annotations that were collected before."""
-    record, count = RoundRecord(lake.store, round_id), seen.count
+    record = RoundRecord(lake.store, round_id)
     if record.state != "open":
         return RoundProgress(count, record.state, {}, "")
     more = _more_annotations(round_id, count, tasks, lake, policy.labeling)
@@ -188,8 +184,10 @@ def collected_annotations(
         NotReadyError: an annotation is missing; the submissions so far are in the ledger.
     """
     record_policy(policy, lake, used_for=f"human_labels of {round_id}", now=now)
-    seen = collect_new(round_id, tasks, labeling, lake, now=now)
-    progress = progress_of(round_id, tasks, seen, labeling, lake, policy, now=now)
+    # Only annotations in the ledger count.
+    fetch_annotations(round_id, labeling, lake, now=now)
+    count = ledger_count(round_id, tasks, lake)
+    progress = progress_of(round_id, tasks, count, labeling, lake, policy, now=now)
     if not progress.mergeable:
         if not progress.asks_again:
             require_complete(round_id, progress.count, lost=len(progress.lost))
@@ -264,13 +262,6 @@ def seen_annotations(
     return annotations_table(round_id, count, tasks, shown)
 
 
-def ledger_count(round_id: str, tasks: pd.DataFrame, lake: Lake) -> Count:
-    """Return the count of the annotations of a round in the ledger."""
-    return count_annotations(
-        AnnotationsLedger(lake.store).read(round_id), tasks, counting_rules(round_id, lake)
-    )
-
-
 def fetch_annotations(
     round_id: str, labeling: LabelingBackend, lake: Lake, *, now: datetime
 ) -> int:
@@ -283,10 +274,21 @@ def close_round(
 ) -> None:
     """Close a round: annotations so far count, unannotated tasks are left, later ones are late."""
     fetch_annotations(round_id, labeling, lake, now=now)
+    decide_round(round_id, "closed", reason, by, lake, now=now)
+
+
+def decide_round(
+    round_id: str, action: Action, reason: str, by: str, lake: Lake, *, now: datetime
+) -> None:
+    """Record a decision about a round, in its own record and in the audit log.
+
+    Raises:
+        NotReadyError: the round has no tasks yet.
+        LabelingError: there is no reason, or the round is in that state already.
+    """
+    lake.tables.read(LabelTasks, round_id)
     entries = AnnotationsLedger(lake.store).entries(round_id)
-    RoundRecord(lake.store, round_id).write(
-        "closed", reason=reason, by=by, now=now, entries=entries
-    )
+    RoundRecord(lake.store, round_id).write(action, reason=reason, by=by, now=now, entries=entries)
     record_decisions(round_id, lake, now=now)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 _STORED = {
     "assignment": "place",
+    "fills_assignment": "stands_for",
     "pre_annotations": "proposed",
     "without_predictions": "blind",
 }

@@ -88,7 +88,7 @@ def task_replicas(
             without_predictions=each.without_predictions,
             expertise=each.expertise,
             note=content.notes.get(each.image_id, ""),
-            stands_for=each.stands_for,
+            fills_assignment=each.fills_assignment,
         )
         for each in assignments
     ]
@@ -119,11 +119,11 @@ def tasks_table(
             "task_id": replica.task_id,
             "step": STEP,
             "image_id": replica.image_id,
-            "place": replica.assignment,
-            "stands_for": replica.stands_for or replica.assignment,
+            "assignment": replica.assignment,
+            "fills_assignment": replica.fills_assignment or replica.assignment,
             "assignee": pseudonym(replica.assignee) if replica.assignee else "",
             "purpose": replica.purpose,
-            "blind": replica.without_predictions,
+            "without_predictions": replica.without_predictions,
             "expertise": replica.expertise,
             "guideline": guideline,
             "backend": backend_of(replica.task_id),

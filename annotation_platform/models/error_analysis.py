@@ -3,7 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 
-from annotation_platform.models.evaluation.findings import missed_boxes, model_findings
+from annotation_platform.models.evaluation.findings import missed_boxes, model_errors
 from annotation_platform.models.evaluation.slices import slice_figures, slice_members
 from annotation_platform.models.loop import EvaluatedRound
 from annotation_platform.models.network_inputs import ImagePath
@@ -16,7 +16,7 @@ from annotation_platform.schema.tables import (
     CleanedImages,
     Frame,
     MissedByModel,
-    ModelFindings,
+    ModelErrors,
     ModelPredictions,
     ModelSlices,
     TrainingSet,
@@ -33,7 +33,7 @@ class ErrorAnalysis:
     """The three tables of the error analysis of a round's model."""
 
     slices: Frame[ModelSlices]
-    findings: Frame[ModelFindings]
+    findings: Frame[ModelErrors]
     missed: Frame[MissedByModel]
 
 
@@ -64,7 +64,7 @@ def analyze_errors(
     """
     missed = _missed(round_id, training_set, registry, image_path, policy)
     if evaluated.evaluation is None:
-        return ErrorAnalysis(ModelSlices.empty(), ModelFindings.empty(), missed)
+        return ErrorAnalysis(ModelSlices.empty(), ModelErrors.empty(), missed)
     test = training_set[training_set[TrainingSet.split] == "test"]
     truth = Dataset.from_training_set(test, policy.ontology).boxes()
     key = TrainingSet.image_id
@@ -78,7 +78,7 @@ def analyze_errors(
         members=slice_members(facts),
     )
     minimum = policy.labeling.minimum_score
-    findings = model_findings(round_id, truth, evaluated.predictions, minimum_score=minimum)
+    findings = model_errors(round_id, truth, evaluated.predictions, minimum_score=minimum)
     return ErrorAnalysis(slices, findings, missed)
 
 

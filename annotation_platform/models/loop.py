@@ -41,7 +41,7 @@ from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.policy import Policy, TrainingPolicy
 from annotation_platform.schema.shapes import AREAS
 from annotation_platform.schema.tables import (
-    ChoiceFigures,
+    ClassificationFigures,
     Frame,
     ModelEvaluations,
     TrainedModels,
@@ -59,7 +59,7 @@ class EvaluatedRound:
     per_class: dict[str, float]  # mAP@0.5 by class
     evaluation: Evaluation | None  # of the new detector; None: no detector, or no test image
     predictions: pd.DataFrame  # of the new detector on the test images
-    choice_figures: Frame[ChoiceFigures]  # of the new classifier
+    classification_figures: Frame[ClassificationFigures]  # of the new classifier
 
 
 def train_round(
@@ -208,8 +208,8 @@ def _classifier_columns(stored: StoredModel) -> dict[str, object]:
         "classifier_images": stored.trained.setup.images,
         "classifier_steps": stored.trained.steps,
         "classifier_calibration": stored.calibrated.digest,
-        "choice_error_before": stored.calibrated.calibration.error_before,
-        "choice_error": stored.calibrated.calibration.error_after,
+        "classifier_error_before": stored.calibrated.calibration.error_before,
+        "classifier_error": stored.calibrated.calibration.error_after,
     }
 
 
@@ -243,7 +243,7 @@ def evaluate_round(
         "best_sha256": judged.best_sha256,
         **_choice_columns(classifier, chosen),
     }
-    figures = ChoiceFigures.empty()
+    figures = ClassificationFigures.empty()
     if chosen.new is not None:
         figures = classification_figures(round_id, classifier, chosen.new)
     if new is None:
@@ -268,7 +268,7 @@ def _choice_columns(
     accuracy = judged.new.accuracy if judged.new else None
     return {
         "classifier_sha256": weights,
-        "choice_images": judged.new.images if judged.new else 0,
+        "classified_images": judged.new.images if judged.new else 0,
         "accuracy": accuracy.value if accuracy else None,
         "accuracy_low": accuracy.low if accuracy else None,
         "accuracy_high": accuracy.high if accuracy else None,

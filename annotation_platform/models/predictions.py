@@ -203,13 +203,13 @@ def _box_rows(
 
 def _with_counts(images: pd.DataFrame, boxes: pd.DataFrame) -> pd.DataFrame:
     counts = images["image_id"].map(boxes["image_id"].value_counts()).fillna(0)
-    return images.assign(proposals=counts.astype("int64"))
+    return images.assign(predictions=counts.astype("int64"))
 
 
 def _summed(costs: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Return a row for each image: numbers added up, other columns those of the first table."""
     first, *others = costs
-    summed = ["passes", "proposals", "dropped", "seconds"]
+    summed = ["passes", "predictions", "dropped", "seconds"]
     for other in others:
         first = first.assign(**{name: first[name].to_numpy() + other[name] for name in summed})
     return first

@@ -11,7 +11,7 @@ from annotation_platform.curation.auto_accept import (
     accept_labels,
 )
 from annotation_platform.curation.gates import OPEN_DECISIONS
-from annotation_platform.curation.reaudits import Reaudit, judge_certificates
+from annotation_platform.curation.rechecks import Recheck, judge_certificates
 from annotation_platform.curation.units import Audit
 from annotation_platform.images.accepted import accepted_images
 from annotation_platform.images.embedding import ImageEmbedder, features_for
@@ -21,15 +21,15 @@ from annotation_platform.pipeline.result import Counts, Result, TableRows, Thumb
 from annotation_platform.schema.rounds import round_number
 from annotation_platform.schema.shapes import UPRIGHT_BOXES
 from annotation_platform.schema.tables import (
-    AuditFrame,
     AutoLabels,
+    CalibrationFrame,
+    CertificateRechecks,
     Certificates,
     CleanedImages,
     Frame,
     HumanLabels,
     LabelTasks,
     ModelPredictions,
-    Reaudits,
     ReviewedLabels,
     SelectedImages,
     records,
@@ -37,7 +37,7 @@ from annotation_platform.schema.tables import (
 from annotation_platform.schema.tables.shared import Purpose, SelectionRule
 from annotation_platform.storage.lake import Lake
 
-_CERTIFICATE = ["class_name", "granted", "alpha", "bound", "delta", "audited_images", "reason"]
+_CERTIFICATE = ["class_name", "granted", "alpha", "bound", "delta", "sampled_images", "reason"]
 _COMPARED = ("brightness", "sharpness")
 _NO_FRAME = (
     "Auto-accept was off when the images of this round were selected, so the population of its "
@@ -59,7 +59,7 @@ class AcceptInputs:
 
     model_predictions: Frame[ModelPredictions]
     selected_images: Frame[SelectedImages]
-    audit_frame: Frame[AuditFrame]
+    calibration_frame: Frame[CalibrationFrame]
     label_tasks: Frame[LabelTasks]
     human_labels: Frame[HumanLabels]
     reviewed_labels: Frame[ReviewedLabels]
@@ -67,24 +67,24 @@ class AcceptInputs:
 
 @dataclass(frozen=True, kw_only=True)
 class AutoAccept(Result):
-    """The labels that need no person, their certificate, and the reaudits of all certificates."""
+    """The labels that need no person, their certificate, and rechecks of all certificates."""
 
     auto_labels: Frame[AutoLabels]
     certificates: Frame[Certificates]
-    reaudits: Frame[Reaudits]
+    certificate_rechecks: Frame[CertificateRechecks]
 
 
 def auto_accept(context: RoundContext, inputs: AcceptInputs) -> AutoAccept:
     """Accept predictions of the round without a person, under a certificate."""
     found = _accept(context, inputs)
-    reaudits = _reaudits_by_now(context)
+    certificate_rechecks = _rechecks_by_now(context)
     overall = found.certificates[found.certificates[Certificates.class_name] == ""]
     labelled = found.labels[["image_id"]].drop_duplicates()
     shown = accepted_images(context.tables).merge(labelled)
     return AutoAccept(
         auto_labels=found.labels,
         certificates=found.certificates,
-        reaudits=reaudits,
+        certificate_rechecks=certificate_rechecks,
         figures={
             "images": found.labels["image_id"].nunique(),
             "labels": len(found.labels),
@@ -94,9 +94,10 @@ def auto_accept(context: RoundContext, inputs: AcceptInputs) -> AutoAccept:
             "certificate": TableRows(found.certificates, _CERTIFICATE),
             "held_images": Counts(pd.Series(found.held.values(), dtype="str")),
             "images_to_recheck": len(found.seen_again),
-            "contradicted": int(reaudits[Reaudits.contradicted].sum()),
+            "contradicted": int(certificate_rechecks[CertificateRechecks.contradicted].sum()),
             "rechecks": TableRows(
-                reaudits, ["certified_round", "images", "labels", "errors", "contradicted"]
+                certificate_rechecks,
+                ["certified_round", "images", "labels", "errors", "contradicted"],
             ),
             "preview": Thumbnails(shown, found.labels, context.policy.ontology),
         },
@@ -119,11 +120,11 @@ def _accept(context: RoundContext, inputs: AcceptInputs) -> AutoAccepted:
         nothing = AutoLabels.empty(), Certificates.empty()
         return AutoAccepted(*nothing, held={}, seen_again=[], seconds_saved=0.0, p_values={})
     tables = lake.tables
-    frame = inputs.audit_frame
+    frame = inputs.calibration_frame
     boxed = [each.name for each in policy.ontology.classes if each.shape in UPRIGHT_BOXES]
     refusal = "" if len(frame) else _NO_FRAME
     digest = tables.digest(ModelPredictions, round_id)
-    if not set(frame[AuditFrame.predictions_sha256]) <= {digest}:
+    if not set(frame[CalibrationFrame.predictions_sha256]) <= {digest}:
         refusal = _OTHER_PREDICTIONS
     if len(boxed) < len(policy.ontology.classes):
         refusal = _OTHER_SHAPES
@@ -131,8 +132,10 @@ def _accept(context: RoundContext, inputs: AcceptInputs) -> AutoAccepted:
     predictions = predictions[predictions[ModelPredictions.class_name].isin(boxed)]
     selected = inputs.selected_images.sort_values(SelectedImages.rank)
     tasks = inputs.label_tasks
-    open_ = frame.loc[~frame[AuditFrame.by_rule], AuditFrame.image_id]
-    is_drawn = selected[SelectedImages.audit] & selected[SelectedImages.image_id].isin(open_)
+    open_ = frame.loc[~frame[CalibrationFrame.by_rule], CalibrationFrame.image_id]
+    is_drawn = selected[SelectedImages.calibration_sample] & selected[SelectedImages.image_id].isin(
+        open_
+    )
     drawn = selected.loc[is_drawn, SelectedImages.image_id]
     audit = _without_predictions(drawn, tasks)
     # Gold tasks were annotated too.
@@ -147,7 +150,7 @@ def _accept(context: RoundContext, inputs: AcceptInputs) -> AutoAccepted:
     )
     described = described.set_index("image_id")
     features = {name: described[name] for name in _COMPARED}
-    features["look"] = vectors.set_index("image_id")["vector"]
+    features["appearance"] = vectors.set_index("image_id")["vector"]
     labels = Audit(audit, _valid_labels(inputs.reviewed_labels, audit))
     return accept_labels(
         AcceptanceCandidates(predictions, remaining.tolist(), labels, features),
@@ -159,11 +162,11 @@ def _accept(context: RoundContext, inputs: AcceptInputs) -> AutoAccepted:
     )
 
 
-def _reaudits_by_now(context: RoundContext) -> Frame[Reaudits]:
-    """Return the ``reaudits``: later annotations of images accepted without a person.
+def _rechecks_by_now(context: RoundContext) -> Frame[CertificateRechecks]:
+    """Return the ``certificate_rechecks``: later annotations of images accepted without a person.
 
     For each certificate of another round, the images count that were later drawn at random and
-    annotated without predictions, as a reaudit or in a later audit. Images chosen by the rules of
+    annotated without predictions, as a recheck or in a later audit. Images chosen by the rules of
     selection or by an include list do not represent the others. As in an audit, an image without
     valid labels counts with all its labels wrong.
     """
@@ -186,16 +189,16 @@ def _reaudits_by_now(context: RoundContext) -> Frame[Reaudits]:
         )
         images = [image for audit in audits for image in audit.images]
         truth = pd.concat([audit.labels for audit in audits]) if audits else labels.iloc[:0]
-        found.append(Reaudit(certified, labels, Audit(images, truth), alpha, most_labels, level))
+        found.append(Recheck(certified, labels, Audit(images, truth), alpha, most_labels, level))
     return judge_certificates(found, round_id=round_id)
 
 
 def _later_audit(round_id: str, accepted: Frame[AutoLabels], lake: Lake) -> Audit:
     """Return the accepted images that a later round drew at random and has labels of."""
     selected = lake.tables.read(SelectedImages, round_id).sort_values(SelectedImages.rank)
-    is_reaudit = selected[SelectedImages.rule] == SelectionRule.REAUDIT
+    is_recheck = selected[SelectedImages.rule] == SelectionRule.RECHECK
     is_accepted = selected[SelectedImages.image_id].isin(accepted[AutoLabels.image_id])
-    at_random = (selected[SelectedImages.audit] | is_reaudit) & is_accepted
+    at_random = (selected[SelectedImages.calibration_sample] | is_recheck) & is_accepted
     drawn = selected.loc[at_random, SelectedImages.image_id]
     reviewed = lake.tables.read(ReviewedLabels, round_id)
     annotated = set(reviewed[ReviewedLabels.image_id])
@@ -206,7 +209,7 @@ def _later_audit(round_id: str, accepted: Frame[AutoLabels], lake: Lake) -> Audi
 
 def _without_predictions(images: "pd.Series[str]", tasks: Frame[LabelTasks]) -> list[str]:
     """Return the images of which every assignment is shown without predictions."""
-    blind = tasks.groupby(LabelTasks.image_id)[LabelTasks.blind].all()
+    blind = tasks.groupby(LabelTasks.image_id)[LabelTasks.without_predictions].all()
     return [image for image in images if blind.get(image, False)]
 
 

@@ -27,7 +27,7 @@ from annotation_platform.schema.tables import (
     HeldOutImages,
     HeldOutPredictions,
     ModelPredictions,
-    OddImages,
+    OutlierImages,
     PredictedImages,
 )
 from annotation_platform.schema.tables.shared import Outcome
@@ -41,7 +41,7 @@ class DriftFound(Result):
     """
 
     batch_drift: Frame[BatchDrift]
-    odd_images: Frame[OddImages]
+    outlier_images: Frame[OutlierImages]
     held_out_predictions: Frame[HeldOutPredictions]
     held_out_images: Frame[HeldOutImages]
 
@@ -61,7 +61,7 @@ def detect_drift(
     shown = drift.outliers.merge(accepted.drop(columns="round_id"))
     return DriftFound(
         batch_drift=drift.features,
-        odd_images=drift.outliers,
+        outlier_images=drift.outliers,
         held_out_predictions=held_out.predictions,
         held_out_images=held_out.images,
         figures={
@@ -71,7 +71,7 @@ def detect_drift(
             "held_out_images_predicted": len(held_out.images),
             **{f"effect_{name}": float(effect) for name, effect in effects.items()},
             "features": TableRows(drift.features, ["feature", "effect", "p_value", "detail"]),
-            "outliers": TableRows(drift.outliers, ["image_id", "distance", "why"]),
+            "outliers": TableRows(drift.outliers, ["image_id", "distance", "reason"]),
             "preview": Thumbnails(shown, model_predictions),
         },
     )

@@ -23,14 +23,14 @@ from annotation_platform.pipeline.result import (
     TableRows,
 )
 from annotation_platform.schema.tables import (
-    ChoiceFigures,
+    ClassificationFigures,
     ConsensusLabels,
     Frame,
     HumanLabels,
     MissedByModel,
     ModelAgreement,
+    ModelErrors,
     ModelEvaluations,
-    ModelFindings,
     ModelPredictions,
     ModelSlices,
     TrainedModels,
@@ -48,9 +48,9 @@ class Evaluated(Result):
 
     model_evaluation: Frame[ModelEvaluations]
     model_slices: Frame[ModelSlices]
-    model_findings: Frame[ModelFindings]
+    model_errors: Frame[ModelErrors]
     missed_by_model: Frame[MissedByModel]
-    choice_figures: Frame[ChoiceFigures]
+    classification_figures: Frame[ClassificationFigures]
     model_agreement: Frame[ModelAgreement]
 
 
@@ -85,13 +85,13 @@ def evaluate(
     return Evaluated(
         model_evaluation=evaluated.table,
         model_slices=analysis.slices,
-        model_findings=analysis.findings,
+        model_errors=analysis.findings,
         missed_by_model=analysis.missed,
-        choice_figures=evaluated.choice_figures,
+        classification_figures=evaluated.classification_figures,
         model_agreement=agreement,
         figures={
             **_model_figures(evaluated),
-            **_choice_figures(evaluated),
+            **_classification_figures(evaluated),
             **_analysis_figures(analysis, training_set),
             **_agreement_figures(agreement, context),
             "expected_gains": TableRows(_expected_gains(context, analysis.slices)),
@@ -117,19 +117,22 @@ def _model_figures(evaluated: EvaluatedRound) -> dict[str, Figure]:
     }
 
 
-def _choice_figures(evaluated: EvaluatedRound) -> dict[str, Figure]:
+def _classification_figures(evaluated: EvaluatedRound) -> dict[str, Figure]:
     """Return the quality of the classifier; empty if there are no classifications."""
     row = evaluated.table.iloc[0]
-    if not row["choice_images"]:
+    if not row["classified_images"]:
         return {}
-    shown = ["class_name", "chosen", "proposed", "right", "accuracy", "f1", "f1_low", "f1_high"]
+    shown = [
+        *("class_name", "labelled", "predicted", "correct", "accuracy"),
+        *("f1", "f1_low", "f1_high"),
+    ]
     numbers = ["accuracy", "accuracy_low", "accuracy_high", "promoted_accuracy"]
     return {
-        "classified_images": int(row["choice_images"]),
+        "classified_images": int(row["classified_images"]),
         **{name: float(row[name]) for name in numbers},
         "classifier_promoted": bool(row["classifier_promoted"]),
         "classifier_reason": Markdown(str(row["classifier_reason"])),
-        "classifications": TableRows(evaluated.choice_figures, shown),
+        "classifications": TableRows(evaluated.classification_figures, shown),
     }
 
 
@@ -141,7 +144,7 @@ def _analysis_figures(
     return {
         "weak_slices": int(analysis.slices[ModelSlices.weak].sum()),
         "weakest_slices": TableRows(analysis.slices, shown),
-        "findings": Counts(analysis.findings[ModelFindings.kind]),
+        "findings": Counts(analysis.findings[ModelErrors.kind]),
         "worst_findings": Findings(analysis.findings, test),
         "missed_in_training": len(analysis.missed),
     }
@@ -175,7 +178,7 @@ def _agreement_figures(agreement: pd.DataFrame, context: RoundContext) -> dict[s
     history = agreement_so_far(context.round_id, context.tables, agreement)
     return {
         "agreement_with_annotators": float(overall.get("consensus", math.nan)),
-        "agreement_without_predictions": float(overall.get("blind", math.nan)),
+        "agreement_without_predictions": float(overall.get("without_predictions", math.nan)),
         "agreement_trend": agreement_drop(history).sentence,
     }
 

@@ -88,7 +88,7 @@ def reference_images(round_id: str, images: pd.DataFrame, lake: Lake) -> pd.Data
     held_out = held_out_images(round_id, images, lake)
     before = [key for key in lake.tables.rounds(SelectedImages) if key < round_id]
     selected = lake.tables.read_rounds(SelectedImages, before)
-    drawn = selected.loc[selected[SelectedImages.audit], SelectedImages.image_id]
+    drawn = selected.loc[selected[SelectedImages.calibration_sample], SelectedImages.image_id]
     audited = held_out[held_out[CleanedImages.image_id].isin(drawn)]
     return audited if len(audited) >= _LEAST_SAMPLED else held_out
 

@@ -52,11 +52,11 @@ def measure_errors(context: RoundContext, training_set: Frame[TrainingSet]) -> E
     bars = measured.bars
     overall = bars[(bars[ErrorBars.class_name] == "") & (bars[ErrorBars.origin] == PEOPLE)]
     means = overall[["rate", "low", "high"]].mean().add_prefix("wrong_")
-    shown = ["origin", "class_name", "design", "labels", "audited", "rate", "low", "high"]
+    shown = ["origin", "class_name", "design", "labels", "reviewed", "rate", "low", "high"]
     return ErrorsMeasured(
         error_bars=bars,
         figures={
-            "sampled_labels": int(overall[ErrorBars.audited].sum()),
+            "sampled_labels": int(overall[ErrorBars.reviewed].sum()),
             **{str(name): float(value) for name, value in means.items()},
             "unusable_samples": measured.unread,
             "preview": TableRows(bars, shown),

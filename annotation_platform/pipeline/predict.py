@@ -53,7 +53,7 @@ def predict(context: RoundContext, models: ModelRegistry) -> Predicted:
             "boxes_shown": int(shown[ModelPredictions.shape].isin(UPRIGHT_BOXES).sum()),
             "classifications_shown": int(shown[ModelPredictions.shape].isin(CLASSIFICATIONS).sum()),
             "images": len(pool),
-            "images_without_predictions": int((predicted[PredictedImages.proposals] == 0).sum()),
+            "images_without_predictions": int((predicted[PredictedImages.predictions] == 0).sum()),
             "dropped_outputs": int(predicted[PredictedImages.dropped].sum()),
             "passes": int(predicted[PredictedImages.passes].sum()),
             "seconds": float(predicted[PredictedImages.seconds].sum()),

@@ -156,7 +156,7 @@ def _label_errors(error_bars: Frame[ErrorBars]) -> list[LabelError]:
             origin=str(bar["origin"]),
             class_name=str(bar["class_name"]),
             labels=int(bar["labels"]),
-            audited=int(bar["audited"]),
+            audited=int(bar["reviewed"]),
             rate=None if pd.isna(bar["rate"]) else round(float(bar["rate"]), 4),
             low=round(float(bar["low"]), 4),
             high=round(float(bar["high"]), 4),

@@ -45,7 +45,7 @@ def release_due(
     ``submitted`` holds the submissions of its reviewers in the back end.
     """
     round_id, lake, policy = context.round_id, context.lake, context.policy
-    decided = decisions(round_id, review_tasks, submitted, lake)
+    decided = decisions(round_id, review_tasks, lake, submitted=submitted)
     asked = int((review_tasks[ReviewTasks.backend] != "").sum())
     waits_for = ""
     if len(decided.reviews) < asked and policy.review.undecided == "wait":

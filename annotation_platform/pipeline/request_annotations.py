@@ -62,11 +62,11 @@ def request_annotations(
             "assignments": len(tasks),
             "masked_images": shown.masked(tasks[LabelTasks.image_id]),
             "gold_tasks": tasks.loc[is_gold, LabelTasks.task_id].nunique(),
-            "assignments_without_predictions": int(tasks[LabelTasks.blind].sum()),
+            "assignments_without_predictions": int(tasks[LabelTasks.without_predictions].sum()),
             "unassigned": len(tasks) - len(assigned),
             "missing_expertise": Counts(_missing_expertise(tasks, context)),
             "by_assignee": Counts(assigned),
-            "preview": TableRows(tasks, ["image_id", "place", "backend", "backend_task"]),
+            "preview": TableRows(tasks, ["image_id", "assignment", "backend", "backend_task"]),
             **({"annotation_page": PageLink(url)} if url else {}),
         },
     )

@@ -86,8 +86,8 @@ def _open_conflicts(context: RoundContext, inputs: ReviewInputs) -> pd.DataFrame
     if context.policy.review.gate != "manual":
         return inputs.conflicts
     selected = inputs.selected_images
-    is_reaudit = selected[SelectedImages.rule] == SelectionRule.REAUDIT
-    drawn = selected[SelectedImages.audit] | is_reaudit
+    is_recheck = selected[SelectedImages.rule] == SelectionRule.RECHECK
+    drawn = selected[SelectedImages.calibration_sample] | is_recheck
     issues = inputs.label_issues
     sampled = selected.loc[drawn, SelectedImages.image_id]
     others = issues[~issues[LabelIssues.image_id].isin(sampled)]

@@ -16,8 +16,8 @@ from annotation_platform.pipeline.predict import selection_pool
 from annotation_platform.pipeline.result import Counts, Result, TableRows
 from annotation_platform.policy import SelectionPolicy
 from annotation_platform.schema.tables import (
-    AuditFrame,
     AutoLabels,
+    CalibrationFrame,
     CleanedImages,
     Frame,
     ModelPredictions,
@@ -35,7 +35,7 @@ class Selected(Result):
     """The images that a round has annotated, and the pool of its random sample."""
 
     selected_images: Frame[SelectedImages]
-    audit_frame: Frame[AuditFrame]
+    calibration_frame: Frame[CalibrationFrame]
 
 
 def select(
@@ -47,7 +47,7 @@ def select(
     selected = selection.images
     return Selected(
         selected_images=selected,
-        audit_frame=frame,
+        calibration_frame=frame,
         figures={
             "images": len(selected),
             "not_selected": int(
@@ -67,7 +67,7 @@ def select(
 def _choose(
     context: RoundContext, pool: pd.DataFrame, predictions: pd.DataFrame, models: ModelRegistry
 ) -> tuple[Selection, pd.DataFrame]:
-    """Return the selection from the pool, and the ``audit_frame``; empty without auto-accept.
+    """Return the selection from the pool, and the ``calibration_frame``; empty without auto-accept.
 
     After the first tasks are published the selection is final: the stored one is returned.
     """
@@ -77,7 +77,7 @@ def _choose(
         SelectedImages, round_id
     ):
         stored = tables.read(SelectedImages, round_id)
-        frame = tables.read_rounds(AuditFrame, [round_id])
+        frame = tables.read_rounds(CalibrationFrame, [round_id])
         return Selection(stored, {}, {}, (), (), 0, {}), frame
     embedder = embedder_for(policy.selection.embedder, models)
     known = accepted_images(lake.tables)
@@ -88,7 +88,7 @@ def _choose(
     vectors = features_for(known, embedder, store=lake.store, load=lake.image, round_id=round_id)
     overrides, labels = SelectionOverrides(lake.store).read(), tables.read_all(ReviewedLabels)
     selected_before = known[~known[CleanedImages.image_id].isin(pool[CleanedImages.image_id])]
-    again = _reaudited_images(round_id, pool, lake)
+    again = _images_to_recheck(round_id, pool, lake)
 
     def chosen_by(selection: SelectionPolicy) -> Selection:
         return select_batch(
@@ -102,24 +102,24 @@ def _choose(
         )
 
     chosen = chosen_by(policy.selection)
-    frame = AuditFrame.empty()
+    frame = CalibrationFrame.empty()
     if policy.auto_accept.enabled and not pool.empty:
-        budget = int((~chosen.images[SelectedImages.audit]).sum())
+        budget = int((~chosen.images[SelectedImages.calibration_sample]).sum())
         by_rule = {*overrides, *again}
         if len(chosen.images) < len(pool) and budget:
             # A budget of 0 means no limit.
             bare = policy.selection.model_copy(update={"calibration_share": 0.0, "budget": budget})
             by_rule |= set(chosen_by(bare).images["image_id"])
-        frame = _audit_frame(context, pool, by_rule)
+        frame = _calibration_frame(context, pool, by_rule)
     return chosen, frame
 
 
-def _audit_frame(
+def _calibration_frame(
     context: RoundContext, pool: Frame[CleanedImages], by_rule: Collection[str]
-) -> Frame[AuditFrame]:
+) -> Frame[CalibrationFrame]:
     """Return the pool, with the images that the rules choose without an audit."""
     digest = context.tables.digest(ModelPredictions, context.round_id)
-    return AuditFrame.from_rows(
+    return CalibrationFrame.from_rows(
         [
             {
                 "round_id": context.round_id,
@@ -132,8 +132,10 @@ def _audit_frame(
     )
 
 
-def _reaudited_images(round_id: str, pool: pd.DataFrame, lake: Lake) -> list[str]:
-    """Return the images of the pool that were accepted without a person and drawn for a reaudit."""
+def _images_to_recheck(round_id: str, pool: pd.DataFrame, lake: Lake) -> list[str]:
+    """Return the images of the pool that were accepted without a person and drawn for a recheck."""
     accepted = lake.tables.read_all(AutoLabels)
-    drawn = accepted[accepted[AutoLabels.seen_again] & (accepted[AutoLabels.round_id] < round_id)]
+    drawn = accepted[
+        accepted[AutoLabels.recheck_sample] & (accepted[AutoLabels.round_id] < round_id)
+    ]
     return sorted(set(drawn[AutoLabels.image_id]) & set(pool[CleanedImages.image_id]))

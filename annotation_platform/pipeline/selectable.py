@@ -75,7 +75,7 @@ def _released(tables: RoundTables, ontology: Ontology) -> set[tuple[str, str]]:
     found: set[tuple[str, str]] = set()
     for key in tables.rounds(RoundTasks):
         tasks = tables.read_columns(RoundTasks, key, [RoundTasks.image_id, RoundTasks.state])
-        is_left = tasks[RoundTasks.state].isin([TaskState.LEFT, TaskState.CANCELLED])
+        is_left = tasks[RoundTasks.state].isin([TaskState.ABANDONED, TaskState.CANCELLED])
         found |= {(image, key) for image in tasks.loc[is_left, RoundTasks.image_id]}
     divided = [old for old, new in ontology.successors.items() if len(new) > 1]
     again: set[str] = set()

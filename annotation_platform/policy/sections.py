@@ -159,10 +159,10 @@ class LabelingPolicy(PolicySection):
             raise ValueError("backends: shares are not negative, and one of them is above 0")
         return self
 
-    def first_annotations(self, proposed: Collection[str]) -> int:
+    def first_annotations(self, predicted: Collection[str]) -> int:
         """Return the first number of annotations of an image on which these classes are
         predicted."""
-        by_class = [self.annotations_by_class.get(name, 0) for name in proposed]
+        by_class = [self.annotations_by_class.get(name, 0) for name in predicted]
         return self.vote_margin or max([self.annotations_per_task, *by_class])
 
 
@@ -241,7 +241,7 @@ class AutoAcceptPolicy(PolicySection):
 
     At most ``alpha`` of the accepted labels is wrong or missed, and at most ``class_alpha`` of each
     class (0: no bound per class), except with probability ``delta``. A batch that differs from the
-    holdout sample at ``drift_level`` is refused. ``recheck_share`` of the accepted images is
+    calibration sample at ``drift_level`` is refused. ``recheck_share`` of the accepted images is
     annotated nevertheless, without predictions.
     """
 

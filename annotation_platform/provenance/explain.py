@@ -174,5 +174,5 @@ def _selected(state: VersionState, round_id: str, image_id: str) -> dict[str, An
         return {}
     rows = state.lake.tables.read_rounds(SelectedImages, [round_id])
     rows = rows[rows[SelectedImages.image_id] == image_id]
-    columns = ["rank", "rule", "reason", "score", "audit"]
+    columns = ["rank", "rule", "reason", "score", "calibration_sample"]
     return plain_values(rows[columns].iloc[0].to_dict()) if len(rows) else {}

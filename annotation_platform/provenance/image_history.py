@@ -77,7 +77,7 @@ def _arrival(image_id: str, lake: LandingLake) -> Iterator[ImageEvent]:
     restored = {one.image_id: one for one in releases(lake.store)}
     for round_id in dict.fromkeys(raw.loc[raw[RawImages.image_id] == image_id, RawImages.round_id]):
         rows = raw[(raw[RawImages.image_id] == image_id) & (raw[RawImages.round_id] == round_id)]
-        names = set(zip(rows[RawImages.source_key], rows[RawImages.stamp], strict=True))
+        names = set(zip(rows[RawImages.source_key], rows[RawImages.arrival_version], strict=True))
         for landed in RoundManifests(lake.store).read(round_id):
             if (landed.key, landed.stamp) not in names:
                 continue
@@ -146,7 +146,7 @@ def _annotation_events(task: ImageTask, lake: Lake) -> Iterator[ImageEvent]:
             )
             now = status if number == len(states) else "edited later"
             detail = f"Assignment {submission.assignment}{of}: {content}; {now}."
-            yield ImageEvent("answered", submission.updated_at, task.round_id, by, detail)
+            yield ImageEvent("annotated", submission.updated_at, task.round_id, by, detail)
 
 
 def _endings(task: ImageTask, lake: Lake) -> Iterator[ImageEvent]:
@@ -165,7 +165,7 @@ def _endings(task: ImageTask, lake: Lake) -> Iterator[ImageEvent]:
         if not count.assignments or (decision.action == "closed" and is_annotated):
             continue
         is_out = True
-        state = "left" if decision.action == "closed" else "cancelled"
+        state = "abandoned" if decision.action == "closed" else "cancelled"
         filled = f"{len(count.counted)} of {len(count.assignments)} assignments annotated"
         detail = f"The round was {decision.action} with {filled}: {decision.reason}."
         yield ImageEvent(state, decision.at, task.round_id, by, detail)
@@ -262,7 +262,7 @@ def _review_events(
         review = _read(round_id, image_id, revision, lake)
         if annotation.state not in ("counted", "skipped"):
             detail = f"A decision that is not counted, {annotation.state}: {annotation.detail}."
-            yield ImageEvent("answered", at, round_id, by, detail)
+            yield ImageEvent("annotated", at, round_id, by, detail)
         elif review is not None and not revision.submission.skipped:
             is_decided = True
             yield ImageEvent("reviewed", at, round_id, by, _decided(review))
@@ -271,7 +271,7 @@ def _review_events(
             yield ImageEvent("in review", at, round_id, by, "The decision was withdrawn.")
         else:
             yield ImageEvent(
-                "answered", at, round_id, by, "Opened by a reviewer without a decision."
+                "annotated", at, round_id, by, "Opened by a reviewer without a decision."
             )
 
 

@@ -92,10 +92,13 @@ class ImageTask:
 def _rows(task_ids: Iterable[str], batches: Sequence[ImageBatch]) -> pd.DataFrame:
     """Return the assignments of one image as rows for ``count_annotations``."""
     rows = [
-        (task_id, one.assignment, one.stands_for, one.expertise)
+        (task_id, one.assignment, one.fills_assignment, one.expertise)
         for task_id in task_ids
         for batch in batches
         for one in batch.assignments
     ]
-    columns = [LabelTasks.task_id, LabelTasks.place, LabelTasks.stands_for, LabelTasks.expertise]
+    columns = [
+        *(LabelTasks.task_id, LabelTasks.assignment),
+        *(LabelTasks.fills_assignment, LabelTasks.expertise),
+    ]
     return pd.DataFrame(rows, columns=columns)

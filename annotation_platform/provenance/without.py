@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from annotation_platform.curation.training_set import round_problem
-from annotation_platform.labeling.reviews import ledger_decisions, reviewed_labels, reviews_due
+from annotation_platform.labeling.reviews import decisions, reviewed_labels, reviews_due
 from annotation_platform.labeling.snapshots import as_of
 from annotation_platform.provenance.changes import find_changes
 from annotation_platform.provenance.rebuilding.recipes import derive_consensus, derive_training_set
@@ -123,7 +123,7 @@ def version_without(
         tasks = snapshot.tables.read(RoundTasks, round_id)
         is_answered = tasks[RoundTasks.state] == TaskState.ANNOTATED
         lost = is_answered & ~tasks[RoundTasks.task_id].isin(labels[ReviewedLabels.task_id])
-        tasks[RoundTasks.state] = tasks[RoundTasks.state].mask(lost, TaskState.LEFT)
+        tasks[RoundTasks.state] = tasks[RoundTasks.state].mask(lost, TaskState.ABANDONED)
         snapshot.tables.write(RoundTasks, round_id, tasks)
     was = state.labels_about(affected)
     now = derive_training_set(state.training_round, snapshot, settings)
@@ -160,7 +160,7 @@ def _review_without(
     due = reviews_due(round_id, consensus.labels, consensus.conflicts, state.policy)
     snapshot = as_of(state.lake, state.known_inputs_of(ReviewedLabels, round_id))
     review_tasks = snapshot.tables.read(ReviewTasks, round_id)
-    decided = ledger_decisions(round_id, review_tasks, snapshot).without(disregarded)
+    decided = decisions(round_id, review_tasks, snapshot).without(disregarded)
     labels = reviewed_labels(consensus.labels, due, decided)
     return labels, sorted(set(due[ReviewTasks.image_id]) - set(decided.reviews))
 

@@ -10,7 +10,7 @@ from annotation_platform.errors import DataError
 from annotation_platform.ingestion.rounds import RoundManifests
 from annotation_platform.labeling.assignment_plan import AssignmentPlan
 from annotation_platform.labeling.guidelines import read_guideline
-from annotation_platform.labeling.rounds import ledger_count
+from annotation_platform.labeling.round_annotations import ledger_count
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.tables import Frame, HumanLabels, LabelTasks, TrainingSet
 from annotation_platform.schema.tables.shared import Purpose

@@ -16,7 +16,7 @@ from annotation_platform.images.decoding import Pixels, decode
 from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import Ontology, class_colors
 from annotation_platform.schema.shapes import SHAPES, UPRIGHT_BOXES, Label
-from annotation_platform.schema.tables import CleanedImages, Frame, ModelFindings, records
+from annotation_platform.schema.tables import CleanedImages, Frame, ModelErrors, records
 
 _LIMIT = 45_000
 """Largest size of a preview, in bytes, so that two of them fit into an asset's 100 kB."""
@@ -146,31 +146,31 @@ def findings_preview(
     types alternate, so that the most frequent type does not fill the page.
 
     Args:
-        findings: ``model_findings``, in the order of ``rank``.
+        findings: ``model_errors``, in the order of ``rank``.
         truth: ``image_id``, ``extension`` and boxes of the images.
         load: returns the bytes of an image, by its id and extension.
     """
     tiles, worst = [], worst_findings(findings, _TILES)
     for row, image in zip(worst, error_images(worst, truth, load, side=_TILE), strict=True):
-        image_id = str(row[ModelFindings.image_id])
+        image_id = str(row[ModelErrors.image_id])
         lines = [finding_title(row), image_id[:SHORT_ID]]
         tiles.append(_captioned(image, lines, width=_TILE))
     return _as_markdown(
-        contact_sheet(tiles, gap=16), [str(row[ModelFindings.image_id]) for row in worst]
+        contact_sheet(tiles, gap=16), [str(row[ModelErrors.image_id]) for row in worst]
     )
 
 
-def worst_findings(findings: Frame[ModelFindings], count: int) -> list[dict[str, object]]:
-    """Return at most ``count`` of the worst ``model_findings``, alternating between their kinds."""
-    turns = findings.assign(turn=findings.groupby(ModelFindings.kind).cumcount())
-    return records(turns.sort_values(["turn", ModelFindings.rank], kind="stable").head(count))
+def worst_findings(findings: Frame[ModelErrors], count: int) -> list[dict[str, object]]:
+    """Return at most ``count`` of the worst ``model_errors``, alternating between their kinds."""
+    turns = findings.assign(turn=findings.groupby(ModelErrors.kind).cumcount())
+    return records(turns.sort_values(["turn", ModelErrors.rank], kind="stable").head(count))
 
 
 def finding_title(row: Mapping[str, object]) -> str:
     """Return the kind and the class of an error, with the score of a wrong box."""
-    score = row[ModelFindings.score]
+    score = row[ModelErrors.score]
     suffix = f" at {score:.2f}" if isinstance(score, float) and not math.isnan(score) else ""
-    return f"{row[ModelFindings.kind]}: {row[ModelFindings.class_name]}{suffix}"
+    return f"{row[ModelErrors.kind]}: {row[ModelErrors.class_name]}{suffix}"
 
 
 def error_images(

@@ -28,8 +28,8 @@ from annotation_platform.schema.tables import (
     Frame,
     HumanLabels,
     LabelIssues,
+    ModelErrors,
     ModelEvaluations,
-    ModelFindings,
     ModelSlices,
     ReviewedLabels,
     ReviewTasks,
@@ -134,7 +134,7 @@ def round_facts(lake: Lake, round_id: str) -> RoundFacts:
         label_error=label_error,
         sampled_labels=sampled_labels,
         model=next(iter(records(rows(ModelEvaluations))), {}),
-        findings=_counted(rows(ModelFindings)[ModelFindings.kind]),
+        findings=_counted(rows(ModelErrors)[ModelErrors.kind]),
         slices=records(rows(ModelSlices).sort_values(ModelSlices.rank, kind="stable")),
         version="".join(version[DatasetVersions.version]),
         images_in_version=int(version[DatasetVersions.images].sum()),
@@ -171,7 +171,7 @@ def label_error_of(bars: Frame[ErrorBars]) -> tuple[tuple[float, float, float], 
         return (math.nan, 0.0, 1.0), 0
     bar = overall.iloc[0]
     rate, low, high = (float(bar[name]) for name in (ErrorBars.rate, ErrorBars.low, ErrorBars.high))
-    return (rate, low, high), int(bar[ErrorBars.audited])
+    return (rate, low, high), int(bar[ErrorBars.reviewed])
 
 
 def _by_class(consensus: Frame[ConsensusLabels]) -> dict[str, tuple[int, float]]:

@@ -34,7 +34,7 @@ from annotation_platform.schema.tables import (
     ConsensusLabels,
     Frame,
     HumanLabels,
-    ModelFindings,
+    ModelErrors,
     ModelPredictions,
     ReviewedLabels,
     TrainingSet,
@@ -197,17 +197,15 @@ def _quarantined(lake: Lake, cleaned: Frame[CleanedImages]) -> Iterator[Panel]:
 
 
 def _findings(lake: Lake, round_id: str) -> Iterator[Panel]:
-    findings = lake.tables.read_rounds(ModelFindings, [round_id])
+    findings = lake.tables.read_rounds(ModelErrors, [round_id])
     if findings.empty:
         return
     # The training set holds the labels of all rounds and is the largest table.
     truth = lake.tables.read_rounds(TrainingSet, [round_id])
-    is_labelled = findings[ModelFindings.image_id].isin(truth[TrainingSet.image_id])
+    is_labelled = findings[ModelErrors.image_id].isin(truth[TrainingSet.image_id])
     for row in worst_findings(findings[is_labelled], _FINDINGS):
         try:
             image = next(error_images([row], truth, lake.image, side=_SMALL))
         except DataError:
             continue
-        yield Panel(
-            finding_title(row), as_base64(image), str(row[ModelFindings.image_id])[:SHORT_ID]
-        )
+        yield Panel(finding_title(row), as_base64(image), str(row[ModelErrors.image_id])[:SHORT_ID])

@@ -9,8 +9,8 @@ from annotation_platform.reporting.manual_effort import (
 )
 from annotation_platform.reporting.round_facts import label_error_of
 from annotation_platform.schema.tables import (
-    AuditFrame,
     AutoLabels,
+    CalibrationFrame,
     Certificates,
     CleanedImages,
     ConsensusLabels,
@@ -62,7 +62,7 @@ def report_round(lake: Lake, round_id: str) -> Frame[RoundReports]:
         "agreement": pairwise_agreement(labels),
         "disputed": int(consensus[ConsensusLabels.disputed].sum()),
         "labels": published_labels(tables.read(ReviewedLabels, round_id)),
-        "touches": sum(each.actions for each in manual_effort),
+        "manual_actions": sum(each.actions for each in manual_effort),
         "minutes": minutes_of(manual_effort),
         **_automated(tables, round_id),
         "label_error": rate,
@@ -81,12 +81,12 @@ def _automated(tables: RoundTables, round_id: str) -> dict[str, object]:
     overall = certificates[certificates[Certificates.class_name] == ""]
     if overall.empty:
         figures = ("auto_share", "auto_alpha", "auto_delta", "auto_bound", "minutes_saved")
-        return {"audited_images": 0, "auto_images": 0, **dict.fromkeys(figures, float("nan"))}
+        return {"sampled_images": 0, "auto_images": 0, **dict.fromkeys(figures, float("nan"))}
     certificate = overall.iloc[0]
     images = tables.read_rounds(AutoLabels, [round_id])[AutoLabels.image_id].nunique()
-    pool = len(tables.read_rounds(AuditFrame, [round_id]))
+    pool = len(tables.read_rounds(CalibrationFrame, [round_id]))
     return {
-        "audited_images": int(certificate[Certificates.audited_images]),
+        "sampled_images": int(certificate[Certificates.sampled_images]),
         "auto_images": images,
         "auto_share": images / max(pool, 1),
         "auto_alpha": certificate[Certificates.alpha],

@@ -10,8 +10,8 @@ from annotation_platform.curation.training_set import usable_imports
 from annotation_platform.ingestion.rounds import RoundManifests
 from annotation_platform.labeling.ledger import AnnotationsLedger
 from annotation_platform.labeling.reviews import review_round
+from annotation_platform.labeling.round_annotations import ledger_count
 from annotation_platform.labeling.round_decisions import RoundRecord
-from annotation_platform.labeling.rounds import ledger_count
 from annotation_platform.reporting.manual_effort import publishable
 from annotation_platform.schema.tables import (
     CleanedImages,
@@ -72,7 +72,7 @@ def round_state(lake: Lake, round_id: str) -> dict[str, object]:
         "accepted": 0,
         "imported": imported,
         "tasks": 0,
-        "places": 0,
+        "assignments": 0,
         "annotations": 0,
         "version": "",
         "waits_for": waits_for if state == "open" else f"{waits_for} ({state})",
@@ -81,7 +81,7 @@ def round_state(lake: Lake, round_id: str) -> dict[str, object]:
         outcomes = tables.read_columns(CleanedImages, round_id, [CleanedImages.outcome])
         row["accepted"] = _accepted(outcomes)
     if tasks is not None:
-        row["tasks"], row["places"] = tasks[LabelTasks.task_id].nunique(), len(tasks)
+        row["tasks"], row["assignments"] = tasks[LabelTasks.task_id].nunique(), len(tasks)
         row["annotations"] = _counted(lake, round_id)
     if tables.exists(DatasetVersions, round_id):
         row["version"] = str(
@@ -118,8 +118,8 @@ def round_progress(lake: Lake, round_id: str) -> dict[str, Any]:
     images = requested[LabelTasks.image_id].nunique()
     figures = [
         ("cleaned", len(cleaned), len(landed), "landed objects"),
-        ("asked", images, _accepted(cleaned), "accepted images"),
-        ("answered", len(counted), len(tasks), "places"),
+        ("requested", images, _accepted(cleaned), "accepted images"),
+        ("annotated", len(counted), len(tasks), "assignments"),
         ("resolved", resolved, images, "images"),
         ("reviewed", len({one.submission.image_id for one in decided}), len(reviews), "images"),
         ("released", len(publishable(reviewed)), len(reviewed), "images"),

@@ -97,10 +97,10 @@ def select_batch(
     included = [
         row for row, image in enumerate(images) if image in overrides and overrides[image].wanted
     ]
-    state.take([Pick(row, "pinned", overrides[images[row]].sentence) for row in included])
-    reaudited = set(again) - set(overrides)
-    drawn = [row for row, image in enumerate(images) if image in reaudited]
-    state.take([Pick(row, "reaudit", _ASKED_AGAIN) for row in drawn])
+    state.take([Pick(row, "included", overrides[images[row]].sentence) for row in included])
+    rechecked = set(again) - set(overrides)
+    drawn = [row for row, image in enumerate(images) if image in rechecked]
+    state.take([Pick(row, "recheck", _ASKED_AGAIN) for row in drawn])
     audit = _choose(state, policy, scores, seed, round_id)
     excluded = {images[row]: overrides[images[row]] for row in out}
     missing = {image for image, override in overrides.items() if override.wanted} - set(images)
@@ -152,7 +152,7 @@ def _choose(
     drawn = math.ceil(policy.calibration_share * left - 1e-9)
     rng = _draws(seed, round_id, "audit")
     audit = sorted(rng.choice(population, size=drawn, replace=False).tolist())
-    left -= state.take([Pick(row, "audit", _AUDITED) for row in audit])
+    left -= state.take([Pick(row, "calibration", _AUDITED) for row in audit])
     if policy.outliers == "drop":
         state.close(np.flatnonzero(scores >= FLAGGED))
     free = state.free()
@@ -201,7 +201,7 @@ def _table(
             "rule": pick.rule,
             "reason": pick.reason,
             "score": pick.score,
-            "audit": pick.row in audit,
+            "calibration_sample": pick.row in audit,
             "outlier_score": scores[pick.row],
         }
         for rank, pick in enumerate(state.picks)

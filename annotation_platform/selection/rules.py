@@ -153,7 +153,7 @@ def remaining(state: SelectionState, wanted: int) -> list[Pick]:
     """Return the remaining images, which have no vector, in the order of their ids."""
     rows = state.open()
     rows = state.best_of_groups(rows, np.zeros(len(rows)))[:wanted]
-    return [Pick(int(row), "rest", "remaining image without a vector") for row in rows]
+    return [Pick(int(row), "remaining", "remaining image without a vector") for row in rows]
 
 
 def _uncertainty(measure: str, value: float) -> str:

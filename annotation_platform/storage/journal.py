@@ -74,4 +74,9 @@ class Journal:
         return self._store.create(self._key(number), data, private=self._private)
 
     def _key(self, number: int) -> str:
-        return f"{self._folder}/{number:06d}.jsonl"
+        return entry_key(self._folder, number)
+
+
+def entry_key(folder: str, number: int) -> str:
+    """Return the lake's key of an entry of a journal; ``number`` counts from 1."""
+    return f"{folder}/{number:06d}.jsonl"

@@ -201,11 +201,6 @@ def entries_of(entries: Sequence[bytes]) -> JournalEntries:
     return JournalEntries(len(entries), hashlib.sha256(b"".join(entries)).hexdigest())
 
 
-def entry_key(folder: str, number: int) -> str:
-    """Return the lake's key of an entry of a journal; ``number`` counts from 1."""
-    return f"{folder}/{number:06d}.jsonl"
-
-
 def input_key(digest: str, *, kind: str = "parquet") -> str:
     """Return the lake's key of a stored input."""
     return f"inputs/{digest}.{kind}"

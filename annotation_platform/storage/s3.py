@@ -53,19 +53,26 @@ def s3_client(*, attempts: int = 8, profile: str = "") -> Any:
 
     It retries requests that S3 refuses temporarily, with pauses.
     """
+    try:
+        return aws_client("s3", attempts=attempts, read_seconds=60, profile=profile)
+    except ProfileNotFound as error:
+        raise SettingsError(f"{error}. Name a profile of ~/.aws/credentials.") from error
+    except ValueError as error:
+        raise SettingsError(f"{error}. Set AWS_ENDPOINT_URL to http://… or https://….") from error
+
+
+def aws_client(
+    service: str, *, attempts: int = 8, read_seconds: int = 30, profile: str = ""
+) -> Any:
+    """Return a client of one of AWS's services, with pauses between its ``attempts``."""
     # Imported late: a lake in a folder does not need it.
     import boto3
     from botocore.config import Config
 
     retries = {"mode": "adaptive", "total_max_attempts": attempts}
-    settings = Config(retries=retries, connect_timeout=5, read_timeout=60)
-    try:
-        # Not boto3's shared session, which keeps an account after it has changed.
-        return boto3.Session(profile_name=profile or None).client("s3", config=settings)
-    except ProfileNotFound as error:
-        raise SettingsError(f"{error}. Name a profile of ~/.aws/credentials.") from error
-    except ValueError as error:
-        raise SettingsError(f"{error}. Set AWS_ENDPOINT_URL to http://… or https://….") from error
+    settings = Config(retries=retries, connect_timeout=5, read_timeout=read_seconds)
+    # Not boto3's shared session, which keeps an account after it has changed.
+    return boto3.Session(profile_name=profile or None).client(service, config=settings)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ left out. A file of a newer release is refused.
 
 import hashlib
 import io
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -22,14 +22,16 @@ import pyarrow.parquet as pq
 from annotation_platform.errors import TableError
 from annotation_platform.schema.tables import Column, Frame, Table
 from annotation_platform.schema.tables.table import ARROW_TYPES, TEXT
-from annotation_platform.storage.decoded_tables import DecodedTables
+from annotation_platform.storage.cache import Cache
 
 _ROWS = 2**16
 """Rows per row group: in a file sorted by image, one image is found by reading one group."""
 _TABLE = b"annotation_platform.table"
 _VERSION = b"annotation_platform.schema_version"
 _MIGRATED_FROM = b"annotation_platform.migrated_from"
-_DECODED = DecodedTables()
+_DECODED: Cache[pd.DataFrame] = Cache(256 * 2**20)
+"""A run reads some tables ten times, a sensor the same tables in every poll. Reading a file and
+computing its SHA-256 takes far less time than decoding and checking it."""
 
 
 @dataclass(frozen=True)
@@ -265,7 +267,7 @@ def read_table(
             frame = file.frame()
         return table.check(frame, where=where)
 
-    return _DECODED.get(f"{table.table_name} {was_checked} {_sha256(data)}", decode)
+    return _cached(f"{table.table_name} {was_checked} {_sha256(data)}", decode)
 
 
 def read_together(table: type[Table], files: Collection[bytes]) -> Frame[Any]:
@@ -286,7 +288,21 @@ def read_together(table: type[Table], files: Collection[bytes]) -> Frame[Any]:
         frame: pd.DataFrame = pa.concat_tables(tables).to_pandas()
         return frame if table.fits(frame, part=part) else table.empty()
 
-    return _DECODED.get(f"{table.table_name} {' '.join(map(_sha256, files))}", decode)
+    return _cached(f"{table.table_name} {' '.join(map(_sha256, files))}", decode)
+
+
+def _cached(key: str, decode: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    """Return the decoded table of a key, which names the bytes and how they are decoded.
+
+    Frames are copied on write, so callers do not see each other's changes; values of object
+    columns, such as vectors, are shared.
+    """
+
+    def make() -> tuple[int, pd.DataFrame]:
+        frame = decode()
+        return int(frame.memory_usage(index=False).sum()), frame
+
+    return _DECODED.get(key, make).copy(deep=False)
 
 
 def table_digest(table: type[Table], frame: pd.DataFrame) -> str:

@@ -201,7 +201,7 @@ class CocoFile:
         return len(self.file_names.symmetric_difference(paths.to_pylist()))
 
     def different_boxes(self, expected: Codes) -> int:
-        """Return how many boxes are surplus or missing, counted by class if it was parsed."""
+        """Return how many boxes are excess or missing, counted by class if it was parsed."""
         if self.by_class is None:
             return abs(self.boxes - int(expected.sum()))
         return int(np.abs(self.by_class - expected).sum())

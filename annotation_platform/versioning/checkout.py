@@ -88,9 +88,9 @@ def checkout_version(
     content = {path: md5 for path, (md5, state) in record.items() if present.get(path) == state}
     content |= _hash_files(target, sorted(present.keys() - content.keys()))
     changed = [path for path in sorted(wanted) if content.get(path) != wanted[path]]
-    surplus = sorted(set(present) - set(wanted))
+    extra = sorted(set(present) - set(wanted))
     if not force:
-        overwritten = {*changed, *surplus} & set(present)
+        overwritten = {*changed, *extra} & set(present)
         # Content in the cache is not lost: an interrupted checkout linked it into the folder.
         lost = (
             path
@@ -101,13 +101,13 @@ def checkout_version(
         _refuse_losses(target, sorted(lost))
     _git(folder, "checkout", "--quiet", "--detach", *(["--force"] if force else []), tag)
     fetched = _fetch(remote, cache, {wanted[path] for path in changed}, progress)
-    for path in surplus:
+    for path in extra:
         (target / path).unlink(missing_ok=True)
     _link(target, cache, {path: wanted[path] for path in changed})
-    _remove_empty_folders(target, surplus)
+    _remove_empty_folders(target, extra)
     present |= {path: _file_state((target / path).stat()) for path in changed}
     _write_record(folder, wanted, present)
-    return CheckedOut(tag, folder, len(wanted), fetched, len(changed), len(surplus))
+    return CheckedOut(tag, folder, len(wanted), fetched, len(changed), len(extra))
 
 
 def open_clone(registry: str, folder: Path) -> Git:
@@ -284,7 +284,7 @@ def _link(target: Path, cache: Path, files: Mapping[str, str]) -> None:
         except OSError:
             shutil.copyfile(stored, draft)
         if linked.is_dir() and not linked.is_symlink():
-            # The surplus files in this folder were removed before.
+            # The extra files in this folder were removed before.
             shutil.rmtree(linked)
         draft.replace(linked)
         # If both are links to the same file, rename does nothing and leaves the draft.

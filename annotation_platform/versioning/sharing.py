@@ -134,7 +134,7 @@ def other_registries(
             f"{remote.url}: {record.shown} publishes there too, and the objects that it needs are "
             f"not known: {problem.rstrip('.')}. Give a path or address that is reachable from here "
             "(--also-registry), or, if its versions no longer exist, "
-            f"--forget {record.shown!r}."
+            f"--deleted-registry {record.shown!r}."
         )
     return others
 

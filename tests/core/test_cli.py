@@ -12,18 +12,7 @@ import pytest
 from annotation_platform.demo.scenes import draw_batch
 from annotation_platform.ingestion.lake import open_lake
 from annotation_platform.schema.rounds import Arrival
-
-
-def run(*arguments, environment=None, cwd=None):
-    return subprocess.run(
-        [sys.executable, "-m", "annotation_platform.cli", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, **(environment or {})},
-        cwd=cwd,
-        timeout=120,
-        check=False,
-    )
+from tests.commands import run_command
 
 
 def complaint(done):
@@ -39,7 +28,7 @@ def complaint(done):
 def demo(tmp_path):
     def start(*arguments, **options):
         home = tmp_path / "home"
-        return run("demo", "--labeling", "simulated", "--home", home, *arguments, **options)
+        return run_command("demo", "--labeling", "simulated", "--home", home, *arguments, **options)
 
     return start
 
@@ -92,7 +81,7 @@ def test_inconsistent_options(demo, arguments, part):
 def test_a_home_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("not a folder")
     home = tmp_path / "file" / "home"
-    message = complaint(run("demo", "--labeling", "simulated", "--home", home))
+    message = complaint(run_command("demo", "--labeling", "simulated", "--home", home))
     assert str(home) in message
     assert "--home" in message
 
@@ -125,14 +114,14 @@ def test_up_names_a_registry_that_git_cannot_commit_to(tmp_path):
         "GIT_CONFIG_GLOBAL": "/dev/null",
         "ANNOTATION_REGISTRY": str(registry),
     }
-    message = complaint(run("up", environment=up_environment(tmp_path, **anonymous)))
+    message = complaint(run_command("up", environment=up_environment(tmp_path, **anonymous)))
     assert "user.email" in message
 
 
 def test_up_names_a_registry_that_is_no_git_repository(tmp_path):
     (tmp_path / "registry").mkdir()
     elsewhere = {"ANNOTATION_REGISTRY": str(tmp_path / "registry")}
-    message = complaint(run("up", environment=up_environment(tmp_path, **elsewhere)))
+    message = complaint(run_command("up", environment=up_environment(tmp_path, **elsewhere)))
     assert str(tmp_path / "registry") in message
 
 
@@ -150,7 +139,7 @@ def test_up_names_a_taken_port(tmp_path, registry):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        done = run("up", "--port", port, environment=up_environment(tmp_path, **registry))
+        done = run_command("up", "--port", port, environment=up_environment(tmp_path, **registry))
     message = complaint(done)
     assert str(port) in message
     assert "--port" in message
@@ -160,7 +149,7 @@ def test_up_names_the_field_of_a_wrong_policy(tmp_path):
     policy = tmp_path / "params.yaml"
     policy.write_text("ontology: {classes: [{id: 0, name: cat}]}\nsplits: {train: 0.9}\n")
     wrong = {"ANNOTATION_PARAMS": str(policy)}
-    message = complaint(run("up", environment=up_environment(tmp_path, **wrong)))
+    message = complaint(run_command("up", environment=up_environment(tmp_path, **wrong)))
     assert "splits" in message
     assert str(policy) in message
 
@@ -184,16 +173,16 @@ def test_label_studio_that_is_not_installed(tmp_path, registry):
 
 
 def test_people_without_a_server_asks_to_start_one(tmp_path):
-    done = run("people", "list", environment={"ANNOTATION_HOME": str(tmp_path)})
+    done = run_command("people", "list", environment={"ANNOTATION_HOME": str(tmp_path)})
     assert "annotation-platform up" in complaint(done)
 
 
 def test_ingest_and_status_print_json(tmp_path, images):
     home = {"ANNOTATION_HOME": str(tmp_path / "home")}
-    done = run("ingest", images, "--json", environment=home)
+    done = run_command("ingest", images, "--json", environment=home)
     assert json.loads(done.stdout)["copied"] == len(list(images.iterdir()))
-    assert json.loads(run("status", "--json", environment=home).stdout) == {"rounds": []}
-    assert "nowhere" in complaint(run("ingest", tmp_path / "nowhere", environment=home))
+    assert json.loads(run_command("status", "--json", environment=home).stdout) == {"rounds": []}
+    assert "nowhere" in complaint(run_command("ingest", tmp_path / "nowhere", environment=home))
 
 
 def test_status_watches_until_ctrl_c_and_prints_each_change_once(tmp_path):

@@ -22,9 +22,22 @@ AVOIDED = (
 )
 
 
+# Words that are gone, and words that only stored or published names, or formats of others, still
+# use; each with its uses today.
+REPLACED = {
+    "surplus|spoilt|taught|seats?|waves?|tally|forget|rehearsal|doer": 0,
+    "likeness(?:es)?|pins?|pinned": 7,
+    "proposals?": 27,
+    "answers?|answered": 97,
+    "blind": 31,
+    "foreign": 9,
+    "odd": 23,
+}
+
+
 # What is over a limit today; a change may lower these figures and never raise them.
-LITERAL_COLUMNS = 1154
-PRODUCT_LINES = 74_707
+LITERAL_COLUMNS = 1153
+PRODUCT_LINES = 73_860
 
 
 def words_of(path):
@@ -56,7 +69,9 @@ def parameters(node):
     return [each.arg for each in every if each.arg not in {"self", "cls"}]
 
 
-@pytest.mark.parametrize(("pattern", "most"), [("pictures?", 20), ("|".join(AVOIDED), 40)])
+@pytest.mark.parametrize(
+    ("pattern", "most"), [("pictures?", 20), ("|".join(AVOIDED), 40), *REPLACED.items()]
+)
 def test_words_that_the_glossary_replaces_are_rare(pattern, most):
     found = uses(pattern)
     assert found.total() <= most, found.most_common(20)

@@ -4,7 +4,9 @@ A step that a test of this session took from the same state is copied, not taken
 ``tests/session_store.py``.
 """
 
+import os
 import shutil
+import subprocess
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,6 +33,9 @@ from resources.deployments import build_resources
 from sensors.landing import new_images_sensor
 from tests.session_store import StepRecorder, digest_of
 
+LANDED = (1.78e9, 1.78e9)
+"""When files landed in homes whose steps are copied: time of access, time of change."""
+
 QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
 
 
@@ -54,11 +59,6 @@ class Platform:
         for name, data in self.material.batches[batch - 1].items():
             self.lake.landing.put(f"batch-{batch}/{name}", data)
 
-    def hurry(self):
-        """Let rounds form at once, instead of a second after the last change."""
-        policy = self.settings.policy_path
-        policy.write_text(policy.read_text().replace("settle_seconds: 1.0", "settle_seconds: 0.0"))
-
     def change_policy(self, **sections):
         """Change settings of sections of params.yaml."""
         path = self.settings.policy_path
@@ -77,11 +77,8 @@ class Platform:
         )
 
     def start_round(self, round_id="round-0001"):
-        def start():
-            self.tick(new_images_sensor)
-            return self._events("start_round", round_id)
-
-        return self._result("start_round", self._step("start", round_id, take=start))
+        self.tick(new_images_sensor)
+        return self.run("start_round", round_id)
 
     def run(self, job, round_id, *, raise_on_error=True, only=None, tags=None):
         """Run a job on a round, or ``only`` these of its assets, as somebody does by hand.
@@ -149,6 +146,23 @@ class Platform:
             self.labeling.submit(task, name, result, seconds)
 
     def tick(self, sensor, cursor=None):
+        if sensor is not new_images_sensor or not self.recorder:
+            return self._tick(sensor, cursor)
+        # Files are known by size and time: the same files in two homes must have the same time.
+        for path in self.settings.landing_path.rglob("*"):
+            if path.is_file() and not path.is_symlink():
+                os.utime(path, LANDED)
+
+        # This sensor depends on nothing but the home, the instance and the cursor.
+        def take():
+            result = self._tick(sensor, cursor)
+            # Unlike its values, the result of a sensor cannot be pickled.
+            return result if isinstance(result, dg.SkipReason) else values_of(result)
+
+        taken = self._step("tick", sensor.name, cursor, take=take)
+        return taken if isinstance(taken, dg.SkipReason) else dg.SensorResult(**taken)
+
+    def _tick(self, sensor, cursor):
         resources = {
             "lake": self.lake,
             "landing_events": LandingEvents("", self.settings.landing_url),
@@ -194,25 +208,48 @@ class Platform:
         return self._step("annotate", round_id, take=take)
 
 
+def values_of(result):
+    """Return what a sensor of rounds requested, as the arguments of its result."""
+    names = ("run_requests", "skip_reason", "cursor", "dynamic_partitions_requests")
+    return {name: getattr(result, name) for name in names}
+
+
 def together(names):
     """These assets and those that their steps make too, as the Dagster UI takes them."""
     selection = dg.AssetSelection.assets(*names).required_multi_asset_neighbors()
     return list(selection.resolve(defs.resolve_asset_graph()))
 
 
+def harbours(store=None):
+    """Three batches of eight images: what most tests land, drawn once in a session or process."""
+    return store.once("harbours", _drawn_harbours) if store else _drawn_harbours()
+
+
 @cache
-def harbours():
-    """Two batches of eight images: what most tests land, drawn once."""
-    return drawn_material(2, 8, seed=0)
+def _drawn_harbours():
+    return drawn_material(3, 8, seed=0)
 
 
 def prepare(material, home):
     """Make a home in which no image has landed yet, with its people, and return its settings."""
     options = DemoOptions(home=home, labeling="simulated", training_cpu_seconds=0.5, image_width=96)
     settings = prepare_home(material, options)
+    # Rounds form at once, instead of a second after the last change of the landing zone.
+    policy = settings.policy_path
+    policy.write_text(policy.read_text().replace("settle_seconds: 1.0", "settle_seconds: 0.0"))
     labeling = SimulatedLabeling(settings.home_path / "simulated-labeling.sqlite")
     for name in (*(person.name for person in make_people(4, 0)), EXPERT):
         labeling.add_annotator(name)
+    return settings
+
+
+def packed(settings):
+    """Pack the registry of a home: its files are copied with every home and looked at every step.
+
+    Publishing sets the times of all loose objects of its source tree, which then count as changed.
+    """
+    for command in (("repack", "-adq"), ("prune-packed", "-q")):
+        subprocess.run(["git", "-C", settings.registry_path, *command], check=True)
     return settings
 
 
@@ -224,7 +261,7 @@ def copy_home(store, material, home):
     """
     key = digest_of("home", [sorted(batch) for batch in material.batches])
     original = store.folder / "homes" / key
-    settings = store.once(key, lambda: prepare(material, original))
+    settings = store.once(key, lambda: packed(prepare(material, original)))
     shutil.copytree(original, home, symlinks=True)
     here = {name: _moved(value, original, home) for name, value in settings if name != "remote"}
     return settings.model_copy(update=here), key
@@ -242,7 +279,7 @@ def open_platform(home, material=None, *, store=None, **places):
 
     With a ``store`` the home and the steps taken in it are copied where this session has them.
     """
-    material = material or harbours()
+    material = material or harbours(store)
     if store:
         settings, key = copy_home(store, material, home)
     else:
@@ -269,12 +306,6 @@ def _databases(instance):
     """Return the connections to what an instance in memory knows of runs and of events."""
     storages = (instance.run_storage, instance.event_log_storage)
     return [storage._held_conn.connection.driver_connection for storage in storages]
-
-
-@pytest.fixture(scope="session")
-def three_batches(store):
-    """Three batches of eight images, drawn once per session."""
-    return store.once("three-batches", lambda: drawn_material(3, 8, seed=0))
 
 
 @pytest.fixture

@@ -190,7 +190,6 @@ def test_a_failed_channel_sends_later_and_the_other_channels_do_not_repeat(
 
 
 def test_a_stalled_round_is_reported_once_until_an_annotation_arrives(platform, tick, mail):
-    platform.hurry()
     platform.change_policy(review={"sample_share": 1.0})
     platform.land(1)
     platform.start_round()
@@ -209,12 +208,10 @@ def test_a_stalled_round_is_reported_once_until_an_annotation_arrives(platform, 
 
 
 def test_a_damaged_remote_is_reported(platform, tick, mail):
-    platform.hurry()
     platform.land(1)
     platform.start_round()
     platform.annotate(ONE)
-    platform.merge(ONE)
-    platform.run("release_round", ONE)
+    platform.release(ONE, platform.merge(ONE))
     tick()
     before = len(mail.seen)
 

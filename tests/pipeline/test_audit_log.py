@@ -1,9 +1,6 @@
 """The audit log after real runs and commands: each event once, with its author and reason."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 
@@ -13,6 +10,7 @@ from annotation_platform.labeling.backends.regions import write_decision
 from annotation_platform.labeling.reviews import review_round
 from annotation_platform.schema.tables import DatasetVersions, ReviewedLabels
 from annotation_platform.storage.pseudonyms import pseudonym_of
+from tests.commands import run_command
 from tests.pipeline.conftest import open_platform
 
 ONE, TWO = "round-0001", "round-0002"
@@ -22,19 +20,11 @@ SENSOR = {"dagster/sensor_name": "review_complete_sensor"}
 
 def command(platform, *arguments):
     environment = {
-        **os.environ,
         "ANNOTATION_HOME": str(platform.settings.home_path),
         "ANNOTATION_LABELING": "simulated",
         "ANNOTATION_REGISTRY": str(platform.settings.registry_path),
     }
-    return subprocess.run(
-        [sys.executable, "-m", "annotation_platform.cli", *arguments],
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-        timeout=120,
-    )
+    return run_command(*arguments, environment=environment)
 
 
 def json_of(platform, *arguments):
@@ -49,7 +39,6 @@ def played(tmp_path_factory):
     """Two rounds: landed, annotated, reviewed, released; the second is closed early."""
     home = tmp_path_factory.mktemp("audit") / "home"
     with open_platform(home) as platform:
-        platform.hurry()
         platform.change_policy(review={"gate": "manual", "sample_share": 0.5})
         platform.land(1)
         platform.start_round(ONE)

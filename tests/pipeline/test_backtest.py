@@ -10,7 +10,6 @@ ONE = "round-0001"
 
 def test_a_released_round_is_replayed_against_what_reviewers_decided(platform):
     platform.land(1)
-    platform.hurry()
     platform.change_policy(review={"sample_share": 1.0}, labeling={"annotations_per_task": 3})
     assert platform.start_round().success
     platform.annotate(ONE)

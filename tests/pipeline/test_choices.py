@@ -18,7 +18,7 @@ from annotation_platform.schema.dataset import IMAGE_COLUMNS, LABEL_COLUMNS, Dat
 from annotation_platform.schema.ontology import LabelClass, Ontology
 from annotation_platform.schema.shapes import Label
 from annotation_platform.schema.tables import (
-    ChoiceFigures,
+    ClassificationFigures,
     LabelIssues,
     ModelEvaluations,
     ModelPredictions,
@@ -78,7 +78,6 @@ class Harbour:
 def play(platform, harbour, batch, round_id, *, wrong=()):
     """Run a round, everybody answering what is true but for ``wrong``; return what was shown."""
     platform.land(batch)
-    platform.hurry()
     assert platform.start_round(round_id).success
     shown = {}
     for person in platform.people:
@@ -88,7 +87,7 @@ def play(platform, harbour, batch, round_id, *, wrong=()):
             if place.image_id in wrong:
                 labels[0] = Label.choice("day" if labels[0].class_name == "night" else "night")
             session.submit(place, SimulatedSubmission(labels, WIDTH, HEIGHT), 5.0)
-            read = decode(place.proposed, Canvas(WIDTH, HEIGHT, harbour.ontology))
+            read = decode(place.pre_annotations, Canvas(WIDTH, HEIGHT, harbour.ontology))
             assert not read.problems
             chosen = [label.class_name for label in read.labels if label.shape == "choice"]
             if chosen:
@@ -134,9 +133,9 @@ def test_the_second_round_proposes_choices_that_are_mostly_right(tmp_path, boxes
         assert models.classifiers.card(first["classifier_sha256"]).class_names == ("day", "night")
         if boxes:
             assert models.card(first["weights_sha256"]).class_names == ("boat",)
-        figures = tables.read(ChoiceFigures, ONE).set_index("class_name")
+        figures = tables.read(ClassificationFigures, ONE).set_index("class_name")
         assert list(figures.index) == ["", "day", "night"]
-        assert figures.loc[["day", "night"], "chosen"].sum() == first["choice_images"]
+        assert figures.loc[["day", "night"], "labelled"].sum() == first["classified_images"]
 
         mistaken = sorted(
             image for image in harbour.light if image not in set(tables.read(Splits, ONE)["key"])

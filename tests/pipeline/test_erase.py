@@ -73,9 +73,8 @@ class Story:
 
 
 @pytest.fixture
-def story(tmp_path, three_batches):
-    with open_platform(tmp_path / "home", three_batches) as platform:
-        platform.hurry()
+def story(tmp_path):
+    with open_platform(tmp_path / "home") as platform:
         platform.change_policy(review={"gate": "auto"}, labeling={"annotations_per_task": 3})
         yield Story(platform)
 
@@ -394,7 +393,6 @@ def test_a_bucket_keeps_no_version_of_what_was_erased(tmp_path, s3_bucket):
     url = f"s3://{s3_bucket}"
     places = {"landing": f"{url}/in", "lake": f"{url}/lake", "remote": f"{url}/remote"}
     with open_platform(tmp_path / "home", **places) as platform:
-        platform.hurry()
         platform.change_policy(review={"gate": "auto"}, labeling={"annotations_per_task": 3})
         story = Story(platform)
         tag = story.play(ONE, 1)

@@ -74,15 +74,14 @@ def json_of(two_rounds, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def two_rounds(tmp_path_factory):
+def two_rounds(tmp_path_factory, store):
     """Two released rounds; in the first, one image was rejected, one left and one edited."""
-    with open_platform(tmp_path_factory.mktemp("history") / "home") as platform:
+    with open_platform(tmp_path_factory.mktemp("history") / "home", store=store) as platform:
         yield platform, *go_through(platform)
 
 
 def go_through(platform):
     platform.land(1)
-    platform.hurry()
     change(platform, review={"gate": "manual"}, labeling={"annotations_per_task": 2})
     assert platform.start_round(ONE).success
     images = sorted(platform.lake.tables.read(LabelTasks, ONE)["image_id"].unique())
@@ -120,10 +119,11 @@ def go_through(platform):
     platform.land(2)
     assert platform.start_round(TWO).success
     annotate(platform, TWO, lambda _: box("vessel"))
-    for job in ("merge_round", "release_round"):
-        assert platform.run(job, TWO).success
-        for each in platform.labeling.open_assignments(EXPERT):
-            platform.labeling.submit(each.backend_task, EXPERT, acceptance(each), 9.0)
+    merged = platform.run("merge_round", TWO)
+    assert merged.success
+    for each in platform.labeling.open_assignments(EXPERT):
+        platform.labeling.submit(each.backend_task, EXPERT, acceptance(each), 9.0)
+    assert platform.release(TWO, merged).success
     return rejected, left, edited
 
 
@@ -134,9 +134,9 @@ def test_the_history_of_an_image_goes_from_landing_to_every_version(two_rounds, 
     history = json_of("image", "history", rejected[:16])
     assert history["image_id"] == rejected
     assert [(each["state"], each["round"]) for each in history["events"]] == [
-        ("landed", ONE), ("clean", ONE), ("queued", ONE), ("answered", ONE), ("answered", ONE),
-        ("consensus", ONE), ("in review", ONE), ("reviewed", ONE), ("answered", ONE),
-        ("queued", TWO), ("answered", TWO), ("answered", TWO), ("consensus", TWO),
+        ("landed", ONE), ("clean", ONE), ("queued", ONE), ("annotated", ONE), ("annotated", ONE),
+        ("consensus", ONE), ("in review", ONE), ("reviewed", ONE), ("annotated", ONE),
+        ("queued", TWO), ("annotated", TWO), ("annotated", TWO), ("consensus", TWO),
         ("exported", TWO),
     ]  # fmt: skip
     reviewed, exported = history["events"][7], history["events"][-1]
@@ -150,7 +150,13 @@ def test_the_history_of_an_image_goes_from_landing_to_every_version(two_rounds, 
 
     history = json_of("image", "history", left)
     mine = [each for each in history["events"] if each["round"] == ONE]
-    assert [each["state"] for each in mine] == ["landed", "clean", "queued", "left", "answered"]
+    assert [each["state"] for each in mine] == [
+        "landed",
+        "clean",
+        "queued",
+        "abandoned",
+        "annotated",
+    ]
     assert mine[3]["detail"] == (
         "The round was closed with 0 of 2 assignments annotated: the vendor left."
     )
@@ -159,7 +165,7 @@ def test_the_history_of_an_image_goes_from_landing_to_every_version(two_rounds, 
     assert history["events"][-1]["state"] == "exported"
 
     history = json_of("image", "history", edited)
-    annotations = [each["detail"] for each in history["events"] if each["state"] == "answered"]
+    annotations = [each["detail"] for each in history["events"] if each["state"] == "annotated"]
     assert sorted(each.partition(": ")[2] for each in annotations) == [
         "1 region; counted.", "1 region; edited later.", "2 regions; counted."
     ]  # fmt: skip
@@ -216,7 +222,7 @@ def test_an_unassigned_annotation_is_an_error_of_the_history(two_rounds, json_of
     AnnotationsLedger(platform.lake.store).append(
         ONE, [type(first)(**forged)], now=datetime.now(UTC)
     )
-    with pytest.raises(DataError, match=f"{other_image}: answered .* in {ONE} .*but it was"):
+    with pytest.raises(DataError, match=f"{other_image}: annotated .* in {ONE} .*but it was"):
         json_of("image", "history", other_image)
     with pytest.raises(DataError, match="no landed image has this id"):
         json_of("image", "history", "0123456789")

@@ -26,7 +26,6 @@ def evil(platform, public):
 
 
 def test_each_hostile_file_ends_in_one_way_and_as_the_dry_run_said(platform, evil):
-    platform.hurry()
     text = platform.settings.policy_path.read_text()
     # The JSON files among them wait for images of their name, and not for long.
     text = text.replace("maximum_wait_seconds: ", "maximum_wait_seconds: 0 # ")

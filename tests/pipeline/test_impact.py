@@ -2,8 +2,6 @@
 
 import itertools
 import json
-import subprocess
-import sys
 from datetime import UTC, datetime
 
 import pandas as pd
@@ -21,6 +19,7 @@ from annotation_platform.schema.tables import Annotations, DatasetVersions, Roun
 from annotation_platform.settings import settings_environment
 from annotation_platform.storage.pseudonyms import pseudonym_of
 from annotation_platform.versioning.registry import list_versions
+from tests.commands import run_command
 from tests.pipeline.conftest import open_platform
 
 ONE, TWO, THREE = "round-0001", "round-0002", "round-0003"
@@ -36,6 +35,7 @@ class Story:
         self.platform.land(batch)
         self.platform.start_round(round_id)
         self.platform.annotate(round_id)
+        self.platform.change_policy(release={"gate": "manual"}, review={"gate": "auto"})
         assert self.platform.run("merge_round", round_id).success
         return self.release(round_id)
 
@@ -65,11 +65,8 @@ class Story:
 
 
 @pytest.fixture
-def story(tmp_path, three_batches, store):
-    with open_platform(tmp_path / "home", three_batches, store=store) as platform:
-        platform.change_policy(release={"gate": "manual"})
-        platform.hurry()
-        platform.change_policy(review={"gate": "auto"}, labeling={"annotations_per_task": 3})
+def story(tmp_path, store):
+    with open_platform(tmp_path / "home", store=store) as platform:
         yield Story(platform)
 
 
@@ -118,7 +115,7 @@ def test_the_impact_of_an_annotator_is_what_disregarding_them_changes(played):
     difference = diff_versions(*(played.platform.state(each) for each in (played.tags[-1], tag)))
     assert set(difference.changes["cause"]) == {"policy"}
     tasks = played.lake.tables.read(RoundTasks, TWO).set_index("image_id")["state"]
-    assert set(tasks.index[tasks == "left"]) == alone
+    assert set(tasks.index[tasks == "abandoned"]) == alone
     # Nothing is lost: it is asked again, and the answers are there if they are trusted after all.
     asked = selectable_images(THREE, played.lake, played.platform.policy.ontology)
     assert set(asked["image_id"]) == alone
@@ -172,11 +169,8 @@ def test_the_impact_of_a_round_a_source_and_a_guideline_includes_models(played):
 
 def test_the_command_prints_text_and_json_and_lists_known_subjects(played):
     def run(*arguments, status=0):
-        ended = subprocess.run(
-            [sys.executable, "-m", "annotation_platform.cli", "version", "impact", *arguments],
-            env=settings_environment(played.platform.settings),
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        environment = settings_environment(played.platform.settings)
+        ended = run_command("version", "impact", *arguments, environment=environment)
         assert ended.returncode == status, ended.stderr
         return ended
 

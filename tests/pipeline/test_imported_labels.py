@@ -53,7 +53,6 @@ def waits(platform):
 
 @pytest.fixture
 def home(platform):
-    platform.hurry()
     return platform
 
 

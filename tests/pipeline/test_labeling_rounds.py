@@ -2,7 +2,6 @@
 
 import dagster as dg
 import pytest
-import yaml
 
 from annotation_platform.demo.annotators import EXPERT
 from annotation_platform.errors import LabelingError
@@ -35,20 +34,15 @@ from sensors.releases import review_complete_sensor
 ONE, TWO = "round-0001", "round-0002"
 
 
-def change(platform, **sections):
-    """Change some values of the policy."""
-    path = platform.settings.policy_path
-    policy = yaml.safe_load(path.read_text())
-    for name, values in sections.items():
-        policy[name].update(values)
-    path.write_text(yaml.safe_dump(policy, sort_keys=False))
+def start(platform, batch, round_id, *, review=None, **sections):
+    """Start a round under a changed policy; ``review`` changes after it, for the merge to come.
 
-
-def start(platform, batch, round_id, **sections):
+    Rounds that differ in their reviews alone are started once in a session.
+    """
     platform.land(batch)
-    platform.hurry()
-    change(platform, **sections)
+    platform.change_policy(**sections)
     assert platform.start_round(round_id).success
+    platform.change_policy(**({"review": review} if review else {}))
     return platform.lake.tables.read(LabelTasks, round_id)
 
 
@@ -158,7 +152,7 @@ def test_what_no_rule_settles_waits_for_a_reviewer_and_carries_their_decision(di
 
 def test_a_release_may_go_without_the_images_under_review(disputed):
     platform, images = disputed
-    change(platform, review={"undecided": "hold_out"})
+    platform.change_policy(review={"undecided": "hold_out"})
     assert requested(platform.tick(review_complete_sensor)) == [("release_round", ONE)]
     assert platform.run("release_round", ONE).success
     published = set(read(platform, TrainingSet)["image_id"])
@@ -176,7 +170,7 @@ def test_a_release_may_go_without_the_images_under_review(disputed):
 
 def test_with_the_gate_on_auto_nobody_is_asked_and_ties_stay_out(disputed):
     platform, images = disputed
-    change(platform, review={"gate": "auto"})
+    platform.change_policy(review={"gate": "auto"})
     assert platform.run("merge_round", ONE).success
     assert (read(platform, ReviewTasks)["backend"] == "").all()
     result = platform.run("release_round", ONE)
@@ -224,8 +218,8 @@ def test_a_closed_round_releases_what_is_annotated_and_asks_the_rest_later(platf
     assert platform.release(ONE, platform.run("merge_round", ONE)).success
     assert set(read(platform, TrainingSet)["image_id"]) == set(images[:5])
     assert read(platform, RoundTasks)["state"].value_counts().to_dict() == {
-        "answered": 5,
-        "left": 3,
+        "annotated": 5,
+        "abandoned": 3,
     }
     # Late answers are kept and named, and count for nothing.
     platform.submit(ONE, lambda *_: box(names[0], 40))
@@ -238,6 +232,9 @@ def test_a_closed_round_releases_what_is_annotated_and_asks_the_rest_later(platf
     assert set(start(platform, 2, TWO)["image_id"]) >= set(images[5:])
     record = round_progress(platform.lake, ONE)
     assert [each["reason"] for each in record["decisions"]] == ["the vendor left"]
+    stages = {each["stage"]: each for each in record["stages"]}
+    assert (stages["annotated"]["all"], stages["annotated"]["of"]) == (16, "assignments")
+    assert stages["annotated"]["done"] < 16
     assert shares_of(ONE, platform.lake)[2] == 62.5
 
     entries = AnnotationsLedger(platform.lake.store).entries(ONE)
@@ -323,7 +320,7 @@ def test_annotations_are_asked_for_until_they_lead(platform):
     assert requested(platform.tick(labeling_complete_sensor)) == [("ask_again", ONE)]
     assert platform.run("ask_again", ONE).success
     more = read(platform, LabelTasks).query("image_id == @image")
-    assert more["place"].tolist() == [1, 2, 3, 4]
+    assert more["assignment"].tolist() == [1, 2, 3, 4]
     assert more["assignee"].nunique() == 4
     platform.submit(ONE, what)
     assert requested(platform.tick(labeling_complete_sensor)) == [("merge_round", ONE)]
@@ -343,7 +340,7 @@ def test_known_annotations_hide_among_the_others_and_measure_people(platform):
     assert gold["image_id"].nunique() == 4
     assert set(gold["image_id"]) <= set(read(platform, TrainingSet)["image_id"])
     assert gold["task_id"].str.fullmatch(f"{TWO}/labels/[0-9a-f]{{64}}").all()
-    assert 0 < tasks["blind"].sum() < len(tasks)
+    assert 0 < tasks["without_predictions"].sum() < len(tasks)
     assert not any(EXPERT in str(value) for value in tasks.to_numpy().ravel()), (
         "addresses stay in the ledger"
     )
@@ -368,7 +365,7 @@ def test_only_people_with_the_expertise_count(platform):
     platform.labeling.submit(places[0].backend_task, names[0], box(classes(platform)[0], 9), 1.0)
     assert platform.run("merge_round", ONE).success
     annotations = read(platform, Annotations)
-    foreign = annotations[annotations["state"] == "foreign"]
+    foreign = annotations[annotations["state"] == "unassigned"]
     assert foreign["detail"].tolist() == ["its author lacks the expertise harbours"]
 
 
@@ -377,8 +374,7 @@ def test_classes_that_are_renamed_and_split_carry_over_by_their_mapping(platform
     names = classes(platform)
     images = sorted(read(platform, LabelTasks)["image_id"])
     platform.submit(ONE, lambda image, _: box(names[0] if image < images[4] else names[1], 40))
-    for job in ("merge_round", "release_round"):
-        assert platform.run(job, ONE).success
+    assert platform.release(ONE, platform.run("merge_round", ONE)).success
     before = platform.policy.ontology.model_dump(mode="json")
     kept = [dict(each) for each in before["classes"]]
     kept[0]["name"], kept[0]["was"] = "vessel", [names[0]]
@@ -391,8 +387,7 @@ def test_classes_that_are_renamed_and_split_carry_over_by_their_mapping(platform
     assert tasks["guideline"].nunique() == 1
     assert set(tasks["guideline"]) != set(read(platform, LabelTasks)["guideline"])
     platform.submit(TWO, lambda *_: box("left half", 40))
-    for job in ("merge_round", "release_round"):
-        assert platform.run(job, TWO).success
+    assert platform.release(TWO, platform.run("merge_round", TWO)).success
     published = read(platform, TrainingSet, TWO).set_index("image_id")
     assert set(published.loc[images[:4], "class_name"]) == {"vessel"}
     assert set(published.loc[images[4:], "class_name"]) == {"left half"}
@@ -418,7 +413,7 @@ def test_a_task_that_was_deleted_is_made_again_only_if_policy_says_so(platform):
     again = platform.tick(labeling_complete_sensor, waiting.cursor)
     assert reason(again) == reason(waiting)
 
-    change(platform, labeling={"republish_deleted": True})
+    platform.change_policy(labeling={"republish_deleted": True})
     assert requested(platform.tick(labeling_complete_sensor, again.cursor)) == [("ask_again", ONE)]
     assert platform.run("ask_again", ONE).success
     assert (first.task_id, first.assignment) not in platform.labeling.held_assignments(ONE)
@@ -476,7 +471,7 @@ def test_people_do_live_work_once_they_were_right_where_the_annotation_is_known(
     close_round(TWO, "enough", "a test", platform.labeling, platform.lake, now=_now())
     assert platform.run("merge_round", TWO).success
     annotations = read(platform, Annotations, TWO)
-    assert annotations.loc[annotations["state"] == "foreign", "detail"].tolist() == [
+    assert annotations.loc[annotations["state"] == "unassigned", "detail"].tolist() == [
         "its author lacks the expertise qualified"
     ]
     # One by hand, one was refused by hand, one has earned it, one was wrong.

@@ -19,8 +19,9 @@ from annotation_platform.provenance.rebuilding.derive import derive_version
 from annotation_platform.provenance.rebuilding.inputs import read_inputs
 from annotation_platform.schema.shapes import Label
 from annotation_platform.schema.tables import (
-    AuditFrame,
     AutoLabels,
+    CalibrationFrame,
+    CertificateRechecks,
     Certificates,
     Conflicts,
     DatasetVersions,
@@ -28,7 +29,6 @@ from annotation_platform.schema.tables import (
     LabelIssues,
     LabelTasks,
     ModelPredictions,
-    Reaudits,
     ReviewTasks,
     RoundReports,
     SelectedImages,
@@ -112,7 +112,6 @@ def world(tmp_path, store):
     weights = store.folder / "sees-red.pt"
     digest = store.once("sees-red", lambda: write_weights(weights))
     with open_platform(tmp_path / "home", store=store) as platform:
-        platform.hurry()
         made = World(platform)
         platform.change_policy(
             prediction={
@@ -158,7 +157,7 @@ def test_what_is_right_is_accepted_and_trains_and_its_path_is_told(world):
     assert overall["granted"], overall["reason"]
     assert overall["bound"] <= overall["alpha"] == 0.25
     taken = accepted_in(world, ONE)
-    frame = tables.read(AuditFrame, ONE)
+    frame = tables.read(CalibrationFrame, ONE)
     selected = tables.read(SelectedImages, ONE)
     assert (len(frame), len(selected)) == (24, 16)
     assert taken
@@ -175,17 +174,17 @@ def test_what_is_right_is_accepted_and_trains_and_its_path_is_told(world):
                    ).max() < 3  # fmt: skip
     assert world.platform.run("report_round", ONE).success
     report = tables.read(RoundReports, ONE).iloc[0]
-    audited = selected["audit"] & ~selected["image_id"].isin(
+    audited = selected["calibration_sample"] & ~selected["image_id"].isin(
         frame.loc[frame["by_rule"], "image_id"]
     )
-    assert (report["auto_images"], report["audited_images"]) == (len(taken), audited.sum())
+    assert (report["auto_images"], report["sampled_images"]) == (len(taken), audited.sum())
     assert report["auto_share"] == len(taken) / 24
     # Six seconds an image; half of what was accepted is seen again.
     assert report["minutes_saved"] == pytest.approx(6 / 60 * (len(taken) // 2))
     assert report["auto_bound"] <= report["auto_alpha"]
     bars = tables.read(ErrorBars, ONE).set_index(["origin", "class_name"])
     assert bars.loc[("auto", ""), "high"] == overall["bound"]
-    assert bars.loc[("people", ""), ["audited", "low", "high"]].tolist() == [0, 0.0, 1.0]
+    assert bars.loc[("people", ""), ["reviewed", "low", "high"]].tolist() == [0, 0.0, 1.0]
 
     events = world.history(min(taken))
     assert [each.state for each in events] == ["landed", "clean", "accepted", "exported"]
@@ -242,18 +241,18 @@ def test_accepted_images_are_seen_again_blind_and_a_later_certificate_takes_over
     world.play(ONE)
     taken = accepted_in(world, ONE)
     accepted = tables.read(AutoLabels, ONE)
-    drawn = set(accepted.loc[accepted["seen_again"], "image_id"])
+    drawn = set(accepted.loc[accepted["recheck_sample"], "image_id"])
     assert len(drawn) == -(-len(taken) // 2)
 
     checks = world.play(TWO)
     selected = tables.read(SelectedImages, TWO)
-    again = selected[selected["rule"] == "reaudit"]
+    again = selected[selected["rule"] == "recheck"]
     assert set(again["image_id"]) == drawn
     assert "automatically accepted" in again["reason"].iloc[0]
     tasks = tables.read(LabelTasks, TWO)
-    assert tasks.loc[tasks["image_id"].isin(drawn), "blind"].all()
-    verdict = tables.read(Reaudits, TWO).set_index("certified_round").loc[ONE]
-    audited = selected.loc[selected["audit"], "image_id"]
+    assert tasks.loc[tasks["image_id"].isin(drawn), "without_predictions"].all()
+    verdict = tables.read(CertificateRechecks, TWO).set_index("certified_round").loc[ONE]
+    audited = selected.loc[selected["calibration_sample"], "image_id"]
     assert verdict["images"] == len(drawn | (taken & set(audited)))
     assert verdict["errors"] == 0
     assert not verdict["contradicted"]
@@ -281,7 +280,7 @@ def test_what_people_contradict_is_withdrawn_and_named(world):
     world.platform.change_policy(auto_accept={"alpha": 0.001})
     checks = world.play(TWO, nothing_in=taken)
     assert not tables.read(Certificates, TWO)["granted"].any()
-    verdict = tables.read(Reaudits, TWO).set_index("certified_round").loc[ONE]
+    verdict = tables.read(CertificateRechecks, TWO).set_index("certified_round").loc[ONE]
     assert verdict["errors"] == verdict["labels"] == verdict["images"] >= 3
     assert verdict["contradicted"]
     assert not checks["certificates_hold"].passed
@@ -293,7 +292,9 @@ def test_what_people_contradict_is_withdrawn_and_named(world):
     # Images of a holdout sample are judged by people alone: what the model says of them is listed,
     # and sends no reviewer there.
     selected = tables.read(SelectedImages, TWO)
-    at_random = set(selected.loc[selected["audit"] | (selected["rule"] == "reaudit"), "image_id"])
+    at_random = set(
+        selected.loc[selected["calibration_sample"] | (selected["rule"] == "recheck"), "image_id"]
+    )
     suspected = set(tables.read(LabelIssues, TWO)["image_id"])
     assert suspected & at_random
     world.platform.change_policy(review={"gate": "manual"})

@@ -14,11 +14,9 @@ SAME = ("raw/", "images/", "landed/", "manifests/", "signatures/", "tables/raw_i
 
 
 def whole_round(platform):
-    platform.hurry()
     platform.start_round()
     platform.annotate("round-0001")
-    platform.merge("round-0001")
-    platform.run("release_round", "round-0001")
+    platform.release("round-0001", platform.merge("round-0001"))
     keys = [key for part in SAME for key in platform.lake.store.list(part.rstrip("/"))]
     version = platform.lake.tables.read(DatasetVersions, "round-0001").iloc[0]
     return {key: platform.lake.store.get(key) for key in keys}, version["folder_md5"]

@@ -43,7 +43,6 @@ def people_agreed_until(tables, round_id):
 
 def play(platform, batch, round_id):
     platform.land(batch)
-    platform.hurry()
     started = platform.start_round(round_id)
     platform.annotate(round_id)
     merged = platform.merge(round_id)
@@ -70,15 +69,15 @@ def test_an_audit_is_drawn_annotated_blind_and_too_small_to_certify_anything(pla
         tables.read_all(LabelTasks),
         tables.read_all(SelectedImages),
     )
-    audited = set(selected.loc[selected["audit"], "image_id"])
+    audited = set(selected.loc[selected["calibration_sample"], "image_id"])
     assert len(audited) == 6
-    assert tasks[tasks["image_id"].isin(audited)]["blind"].all()
+    assert tasks[tasks["image_id"].isin(audited)]["without_predictions"].all()
 
     nothing_known = first["round_resembles_earlier_rounds"]
     assert nothing_known.passed
     assert "There are no earlier images" in nothing_known.description
     drift = tables.read(BatchDrift, "round-0002").set_index("feature")
-    assert {"brightness", "look", "objects", "classes"} <= set(drift.index)
+    assert {"brightness", "appearance", "objects", "classes"} <= set(drift.index)
     assert (drift["reference_images"] == 8).all()
     # The two batches are drawn alike.
     assert second["round_resembles_earlier_rounds"].passed
@@ -90,7 +89,7 @@ def test_an_audit_is_drawn_annotated_blind_and_too_small_to_certify_anything(pla
     # What is stored of them is what the model proposed in these images, not in those of the round.
     proposed = tables.read(HeldOutPredictions, "round-0002")["image_id"].value_counts()
     assert proposed.sum() > 0
-    assert (looked_at["proposals"] == proposed.reindex(looked_at.index, fill_value=0)).all()
+    assert (looked_at["predictions"] == proposed.reindex(looked_at.index, fill_value=0)).all()
     assert set(proposed.index) <= held_out
     assert tables.read(LabelIssues, "round-0001").empty
     assert tables.exists(LabelIssues, "round-0002")
@@ -123,15 +122,15 @@ def test_an_audit_is_drawn_annotated_blind_and_too_small_to_certify_anything(pla
         tables.read(table_named(name), "round-0002")
         for name in ("consensus_labels", "human_labels")
     )
-    blind = own[own["blind"]]
-    for annotations, rows in (("consensus", settled), ("blind", blind)):
+    blind = own[own["without_predictions"]]
+    for annotations, rows in (("consensus", settled), ("without_predictions", blind)):
         assert compared.loc[(annotations, ""), "labels"] == (rows["shape"] == "box").sum() > 0
     check_training_looks_again_at_what_the_last_model_missed(platform, labels)
 
 
 def check_training_looks_again_at_what_the_last_model_missed(platform, labels):
     """With a fixed number of steps, other weights of images are all that can change a model."""
-    set_policy(platform, training={"steps": 4})
+    set_policy(platform, training={"steps": 2})
     tables = platform.lake.tables
     box = labels[(labels["split"] == "train") & (labels["shape"] == "box")].iloc[0]
     row = {name: box[name] for name in ("image_id", "class_name", "x1", "y1", "x2", "y2")}

@@ -42,7 +42,6 @@ def check_masked(platform, places, hidden):
 def test_before_a_model_has_looked_nobody_is_asked_and_the_way_on_is_said(platform):
     change(platform, "masking", classes=["person"])
     platform.land(1)
-    platform.hurry()
     with pytest.raises(NotReadyError, match=r"8 of 8 images cannot be shown.*model_predictions"):
         platform.start_round(ONE)
     assert asked(platform) == []
@@ -55,12 +54,10 @@ def test_before_a_model_has_looked_nobody_is_asked_and_the_way_on_is_said(platfo
 
 def test_a_round_with_masks_shows_copies_and_proposes_nothing_that_is_masked(platform):
     platform.land(1)
-    platform.hurry()
     platform.start_round(ONE)
     platform.annotate(ONE)
-    platform.merge(ONE)
-    for job in ("release_round", "train_model"):
-        assert platform.run(job, ONE).success
+    assert platform.release(ONE, platform.merge(ONE)).success
+    assert platform.run("train_model", ONE).success
     name = platform.policy.ontology.names[0]
     # What little was learned is sure of nothing.
     change(platform, "labeling", minimum_score=0.0)

@@ -29,13 +29,11 @@ def worked(tmp_path_factory):
     with open_platform(tmp_path_factory.mktemp("pages") / "home") as platform:
         platform.land(1)
         (platform.settings.landing_path / HOSTILE).write_bytes(b"no image")
-        platform.hurry()
         platform.start_round("round-0001")
         platform.annotate("round-0001")
         assert platform.release("round-0001", platform.merge("round-0001")).success
         assert platform.run("train_model", "round-0001").success
         platform.land(2)
-        platform.hurry()
         platform.start_round("round-0002")
         yield platform
 
@@ -78,7 +76,7 @@ def test_the_report_counts_what_the_tables_hold(worked):
     seconds = facts.minutes * 60 / facts.labels
     assert round_trends(lake, facts)[1].values == {"round-0001": pytest.approx(seconds)}
     row = tables.read(RoundReports, "round-0001").iloc[0]
-    assert (row["touches"], row["labels"]) == (facts.actions, facts.labels)
+    assert (row["manual_actions"], row["labels"]) == (facts.actions, facts.labels)
     assert row["minutes"] == pytest.approx(facts.minutes)
     shown = text_of(report(worked, "round-0001"))
     assert f"{seconds:.1f} s of manual effort per label" in shown

@@ -83,7 +83,6 @@ def version_of(platform):
 
 def test_commands_and_calls_do_what_runs_of_the_ui_do(platform, twin):
     platform.land(1)
-    platform.hurry()
     # The key that makes pseudonyms is drawn once per lake: both homes need the same one.
     pseudonym_key(platform.lake.store)
     copy = twin("started")

@@ -33,6 +33,7 @@ from annotation_platform.versioning.git import as_git
 from annotation_platform.versioning.manifest import MANIFEST_PATH
 from annotation_platform.versioning.objects import name_objects
 from annotation_platform.versioning.registry import checkout_on_new_machine, remote_of
+from tests.commands import run_command
 from tests.pipeline.conftest import Platform, open_platform
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -85,20 +86,21 @@ class Story:
 
 
 @pytest.fixture(scope="module")
-def story(tmp_path_factory, three_batches):
+def story(tmp_path_factory, store):
     home = tmp_path_factory.mktemp("story") / "home"
-    with open_platform(home, three_batches) as platform:
-        platform.hurry()
-        made = Story(platform)
-        platform.change_policy(review={"sample_share": 0.3})
-        yield made
+    with open_platform(home, store=store) as platform:
+        yield Story(platform)
 
 
 @pytest.fixture(scope="module")
 def tags(story):
     """Every version in order, by the action before it."""
     platform, lake = story.platform, story.lake
-    done = {"first": story.play(ONE, 1), "round": story.play(TWO, 2)}
+    platform.land(1)
+    platform.start_round(ONE)
+    platform.annotate(ONE)
+    platform.change_policy(review={"sample_share": 0.3})
+    done = {"first": story.merge(ONE), "round": story.play(TWO, 2)}
 
     labeling, names = platform.labeling, platform.policy.ontology.names
     collected = labeling.collect(ONE)
@@ -341,7 +343,6 @@ def test_every_label_is_explained_by_a_minimal_flip_set(story, tags):
 @pytest.mark.long
 def test_the_flip_sets_of_five_hundred_labels_are_minimal(tmp_path):
     with open_platform(tmp_path / "home", drawn_material(1, 72, seed=1)) as platform:
-        platform.hurry()
         platform.change_policy(review={"gate": "auto"}, labeling={"annotations_per_task": 4})
         state = platform.state(Story(platform).play(ONE, 1))
         images = state.labels["image_id"].drop_duplicates().sample(frac=1, random_state=0)
@@ -355,11 +356,7 @@ def test_the_flip_sets_of_five_hundred_labels_are_minimal(tmp_path):
 
 def test_the_commands_print_text_and_json(story, tags, tmp_path):
     def run(*arguments, status=0):
-        done = subprocess.run(
-            [sys.executable, "-m", "annotation_platform.cli", *arguments],
-            env=settings_environment(story.platform.settings),
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        done = run_command(*arguments, environment=settings_environment(story.platform.settings))
         assert done.returncode == status, done.stderr
         return done
 

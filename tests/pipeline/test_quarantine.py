@@ -2,9 +2,6 @@
 
 import io
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 from PIL import Image
@@ -14,6 +11,7 @@ from annotation_platform.policy import read_policy
 from annotation_platform.schema.keys import raw_key
 from annotation_platform.schema.tables import CleanedImages, LabelTasks
 from sensors.landing import new_images_sensor
+from tests.commands import run_command
 from tests.invariants import check_account, check_idempotent
 
 
@@ -24,19 +22,11 @@ def jpeg(pixels):
 
 
 def command(platform, *arguments):
-    environment = {**os.environ, "ANNOTATION_HOME": str(platform.settings.home_path)}
-    return subprocess.run(
-        [sys.executable, "-m", "annotation_platform.cli", "quarantine", *arguments],
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-        timeout=120,
-    )
+    environment = {"ANNOTATION_HOME": str(platform.settings.home_path)}
+    return run_command("quarantine", *arguments, environment=environment)
 
 
 def test_a_image_put_back_is_accepted_in_the_next_round(platform):
-    platform.hurry()
     sound = draw_batch(1, 1, seed=5).files
     dark = jpeg(np.random.default_rng(0).integers(0, 6, (200, 300, 3), dtype=np.uint8))
     limit = max(len(data) for data in (dark, *sound.values()))

@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 
 from annotation_platform.definitions import defs
-from annotation_platform.labeling import parsed_entries
+from annotation_platform.labeling import ledger
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling
 from annotation_platform.storage.objects import LocalObjectStore
 from annotation_platform.storage.read_once import ReadOnceStore
@@ -45,7 +45,7 @@ def watch(patch, counted):
     get, put = LocalObjectStore.get, LocalObjectStore.put
     get_once, submissions = ReadOnceStore.get, SimulatedLabeling.collect
     handle = TableIOManager.handle_output
-    parsed = parsed_entries.ParsedEntries.get
+    parsed = ledger._from_entry
 
     def counted_get(store, key):
         counted.reads[key] += 1
@@ -72,40 +72,32 @@ def watch(patch, counted):
         counted.outputs.append(key)
         handle(manager, context, obj)
 
-    def counted_parse(entries, entry, number):
-        parse = entries._parse
-
-        def parse_and_count(data, at):
-            counted.parsed[counted.job, data, at] += 1
-            return parse(data, at)
-
-        entries._parse = parse_and_count
-        try:
-            return parsed(entries, entry, number)
-        finally:
-            entries._parse = parse
+    def counted_parse(entry, number):
+        counted.parsed[counted.job, entry, number] += 1
+        return parsed(entry, number)
 
     patch.setattr(LocalObjectStore, "get", counted_get)
     patch.setattr(LocalObjectStore, "put", counted_put)
     patch.setattr(ReadOnceStore, "get", counted_get_once)
     patch.setattr(SimulatedLabeling, "collect", counted_submissions)
     patch.setattr(TableIOManager, "handle_output", counted_handle)
-    patch.setattr(parsed_entries.ParsedEntries, "get", counted_parse)
+    patch.setattr(ledger, "_from_entry", counted_parse)
 
 
 @pytest.fixture(scope="module")
-def counted(tmp_path_factory):
+def counted(tmp_path_factory, store):
     from tests.pipeline.conftest import open_platform
 
     counted = Counted()
-    with open_platform(tmp_path_factory.mktemp("reads") / "home") as platform:
-        platform.change_policy(review={"gate": "auto"})
-        platform.hurry()
+    with open_platform(tmp_path_factory.mktemp("reads") / "home", store=store) as platform:
         platform.land(1)
         platform.start_round(ONE)
         platform.annotate(ONE)
-        for job in JOBS[1:]:
-            assert platform.run(job, ONE).success
+        assert platform.release(ONE, platform.merge(ONE)).success
+        assert platform.run("train_model", ONE).success
+        # What is counted is not copied.
+        platform.recorder = None
+        platform.change_policy(review={"gate": "auto"})
         with pytest.MonkeyPatch.context() as patch:
             platform.land(2)
             for job in JOBS:

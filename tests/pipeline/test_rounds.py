@@ -24,7 +24,6 @@ from annotation_platform.versioning.registry import list_versions, read_manifest
 
 def start(platform, batch, round_id):
     platform.land(batch)
-    platform.hurry()
     return platform.start_round(round_id)
 
 

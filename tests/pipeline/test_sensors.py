@@ -33,14 +33,6 @@ def keys(result):
     return [request.run_key for request in result.run_requests or []]
 
 
-@pytest.fixture
-def patient(platform):
-    """The platform with files that have lain long enough to make a round."""
-    policy = platform.settings.policy_path
-    policy.write_text(policy.read_text().replace("settle_seconds: 1.0", "settle_seconds: 0.0"))
-    return platform
-
-
 def finish(platform, request, status):
     """Record that the run a sensor asked for ended so."""
     job, _, _ = request.run_key.split(":", 2)
@@ -73,47 +65,47 @@ def _event(job, status):
     return dg.DagsterEvent(event_type_value=kinds[status].value, job_name=job)
 
 
-def test_landed_files_make_one_round_however_often_the_sensor_ticks(patient):
-    patient.land(1)
-    first = patient.tick(new_images_sensor)
+def test_landed_files_make_one_round_however_often_the_sensor_ticks(platform):
+    platform.land(1)
+    first = platform.tick(new_images_sensor)
     assert [request.partition_key for request in first.run_requests] == ["round-0001"]
     # The daemon dies before it stores anything: the same tick comes again, without a cursor.
-    again = patient.tick(new_images_sensor)
+    again = platform.tick(new_images_sensor)
     assert keys(again) == keys(first)
-    assert patient.lake.manifests.rounds() == ["round-0001"]
-    landed = {item.key for item in patient.lake.manifests.read("round-0001")}
-    assert len(landed) == len(patient.material.batches[0])
+    assert platform.lake.manifests.rounds() == ["round-0001"]
+    landed = {item.key for item in platform.lake.manifests.read("round-0001")}
+    assert len(landed) == len(platform.material.batches[0])
 
 
-def test_a_round_that_has_its_tasks_is_not_started_again(patient):
-    patient.land(1)
-    patient.tick(new_images_sensor)
-    patient.run("start_round", "round-0001")
-    idle = patient.tick(new_images_sensor)
+def test_a_round_that_has_its_tasks_is_not_started_again(platform):
+    platform.land(1)
+    platform.tick(new_images_sensor)
+    platform.run("start_round", "round-0001")
+    idle = platform.tick(new_images_sensor)
     assert keys(idle) == []
     assert idle.skip_reason.skip_message.startswith("No new image among")
 
 
-def test_rounds_start_in_order(patient):
-    patient.land(1)
-    patient.tick(new_images_sensor)
-    patient.land(2)
-    second = patient.tick(new_images_sensor)
-    assert patient.lake.manifests.rounds() == ["round-0001", "round-0002"]
+def test_rounds_start_in_order(platform):
+    platform.land(1)
+    platform.tick(new_images_sensor)
+    platform.land(2)
+    second = platform.tick(new_images_sensor)
+    assert platform.lake.manifests.rounds() == ["round-0001", "round-0002"]
     assert [request.partition_key for request in second.run_requests] == ["round-0001"]
 
 
-def test_a_missing_landing_folder_is_a_sentence(patient):
-    patient.settings.landing_path.rmdir()
-    result = patient.tick(new_images_sensor)
+def test_a_missing_landing_folder_is_a_sentence(platform):
+    platform.settings.landing_path.rmdir()
+    result = platform.tick(new_images_sensor)
     assert "landing folder cannot be read" in result.skip_message
 
 
-def test_a_failed_run_is_asked_for_again_under_a_new_key_after_a_pause(patient):
-    patient.land(1)
-    first = patient.tick(new_images_sensor).run_requests[0]
-    finish(patient, first, dg.DagsterRunStatus.FAILURE)
-    paused = patient.tick(new_images_sensor)
+def test_a_failed_run_is_asked_for_again_under_a_new_key_after_a_pause(platform):
+    platform.land(1)
+    first = platform.tick(new_images_sensor).run_requests[0]
+    finish(platform, first, dg.DagsterRunStatus.FAILURE)
+    paused = platform.tick(new_images_sensor)
     assert keys(paused) == []
     assert "attempt 1 of start_round failed" in paused.skip_reason.skip_message
 
@@ -172,55 +164,55 @@ def test_runs_that_died_with_their_servers_are_ended_before_the_next_start(platf
     assert end_dead_runs(platform.instance) == 0
 
 
-def test_a_round_is_merged_when_its_last_annotation_is_in_and_again_when_one_is_edited(patient):
-    patient.land(1)
-    patient.tick(new_images_sensor)
-    patient.run("start_round", "round-0001")
-    waiting = patient.tick(labeling_complete_sensor)
+def test_a_round_is_merged_when_its_last_annotation_is_in_and_again_when_one_is_edited(platform):
+    platform.land(1)
+    platform.tick(new_images_sensor)
+    platform.run("start_round", "round-0001")
+    waiting = platform.tick(labeling_complete_sensor)
     assert waiting.skip_reason.skip_message.startswith("round-0001: 0 of 24 annotations.")
-    patient.annotate("round-0001")
-    ready = patient.tick(labeling_complete_sensor)
+    platform.annotate("round-0001")
+    ready = platform.tick(labeling_complete_sensor)
     assert [request.partition_key for request in ready.run_requests] == ["round-0001"]
-    assert keys(patient.tick(labeling_complete_sensor)) == keys(ready)
-    patient.merge("round-0001")
-    finish(patient, ready.run_requests[0], dg.DagsterRunStatus.SUCCESS)
-    settled = patient.tick(labeling_complete_sensor)
+    assert keys(platform.tick(labeling_complete_sensor)) == keys(ready)
+    platform.merge("round-0001")
+    finish(platform, ready.run_requests[0], dg.DagsterRunStatus.SUCCESS)
+    settled = platform.tick(labeling_complete_sensor)
     assert keys(settled) == []
-    submission = patient.labeling.collect("round-0001")[0]
+    submission = platform.labeling.collect("round-0001")[0]
     other = write_regions([Label.box("boat", 5, 5, 60, 60)])
     task, author = submission.backend_task, submission.author
-    patient.labeling.submit(task, author, other, 3.0, annotation=submission.annotation)
-    edited = patient.tick(labeling_complete_sensor, settled.cursor)
+    platform.labeling.submit(task, author, other, 3.0, annotation=submission.annotation)
+    edited = platform.tick(labeling_complete_sensor, settled.cursor)
     assert len(edited.run_requests) == 1
     assert keys(edited) != keys(ready)
 
 
-def test_between_two_looks_only_a_hint_makes_one(patient):
-    patient.settings = patient.settings.model_copy(update={"labeling_poll_seconds": 3600.0})
-    patient.land(1)
-    patient.tick(new_images_sensor)
-    patient.run("start_round", "round-0001")
-    first = patient.tick(labeling_complete_sensor)
-    patient.annotate("round-0001")
-    between = patient.tick(labeling_complete_sensor, first.cursor)
+def test_between_two_looks_only_a_hint_makes_one(platform):
+    platform.settings = platform.settings.model_copy(update={"labeling_poll_seconds": 3600.0})
+    platform.land(1)
+    platform.tick(new_images_sensor)
+    platform.run("start_round", "round-0001")
+    first = platform.tick(labeling_complete_sensor)
+    platform.annotate("round-0001")
+    between = platform.tick(labeling_complete_sensor, first.cursor)
     assert "no change signal since then" in between.skip_message
-    ChangeSignals(patient.settings.change_signals_path).give()
-    hinted = patient.tick(labeling_complete_sensor, first.cursor)
+    ChangeSignals(platform.settings.change_signals_path).give()
+    hinted = platform.tick(labeling_complete_sensor, first.cursor)
     assert [request.partition_key for request in hinted.run_requests] == ["round-0001"]
 
 
-def test_labels_that_fail_a_gate_are_not_released(patient):
-    patient.land(1)
-    patient.tick(new_images_sensor)
-    patient.run("start_round", "round-0001")
-    patient.annotate("round-0001")
-    patient.merge("round-0001")
-    assert versions(patient) == ["1.0.0"]
-    tables = patient.lake.tables
+def test_labels_that_fail_a_gate_are_not_released(platform):
+    platform.land(1)
+    platform.tick(new_images_sensor)
+    platform.run("start_round", "round-0001")
+    platform.annotate("round-0001")
+    platform.merge("round-0001")
+    assert versions(platform) == ["1.0.0"]
+    tables = platform.lake.tables
     labels = tables.read(ConsensusLabels, "round-0001")
     labels.loc[labels.index[0], "x2"] = 9999.0
     tables.write(ConsensusLabels, "round-0001", labels)
-    held = patient.tick(review_complete_sensor)
+    held = platform.tick(review_complete_sensor)
     assert keys(held) == []
     assert "held back: 1 regions outside their image" in held.skip_reason.skip_message
 
@@ -250,83 +242,83 @@ def skip_reason(platform, sensor):
     return result.skip_reason.skip_message
 
 
-def test_a_merge_that_leaves_nothing_to_decide_is_a_release(patient):
-    annotated(patient, review={"gate": "auto"})
-    assert as_asked(patient, labeling_complete_sensor).success
-    assert versions(patient) == ["1.0.0"]
+def test_a_merge_that_leaves_nothing_to_decide_is_a_release(platform):
+    annotated(platform, review={"gate": "auto"})
+    assert as_asked(platform, labeling_complete_sensor).success
+    assert versions(platform) == ["1.0.0"]
     for sensor in (labeling_complete_sensor, review_complete_sensor):
-        assert "release_round" not in skip_reason(patient, sensor)
-        assert "merge_round" not in skip_reason(patient, sensor)
+        assert "release_round" not in skip_reason(platform, sensor)
+        assert "merge_round" not in skip_reason(platform, sensor)
 
 
-def test_a_merge_that_leaves_something_to_decide_ends_there(patient):
-    annotated(patient, review={"gate": "manual", "sample_share": 1.0})
-    merged = as_asked(patient, labeling_complete_sensor)
+def test_a_merge_that_leaves_something_to_decide_ends_there(platform):
+    annotated(platform, review={"gate": "manual", "sample_share": 1.0})
+    merged = as_asked(platform, labeling_complete_sensor)
     assert merged.success
     assert not merged.asset_materializations_for_node("reviewed_labels")
-    assert "0 of 8 images are reviewed" in skip_reason(patient, review_complete_sensor)
-    patient.decide("round-0001")
-    assert as_asked(patient, review_complete_sensor).success
-    assert versions(patient) == ["1.0.0"]
-    assert "1 rounds are resolved" in skip_reason(patient, review_complete_sensor)
+    assert "0 of 8 images are reviewed" in skip_reason(platform, review_complete_sensor)
+    platform.decide("round-0001")
+    assert as_asked(platform, review_complete_sensor).success
+    assert versions(platform) == ["1.0.0"]
+    assert "1 rounds are resolved" in skip_reason(platform, review_complete_sensor)
 
 
 def test_a_release_that_fails_in_the_run_of_a_merge_is_tried_again_without_merging(
-    patient, monkeypatch
+    platform, monkeypatch
 ):
-    annotated(patient, review={"gate": "auto"})
-    remote = Path(patient.settings.remote_url)
+    annotated(platform, review={"gate": "auto"})
+    remote = Path(platform.settings.remote_url)
     kept = remote.rename(remote.with_name("away")) if remote.exists() else None
     remote.write_text("no folder")
-    assert not as_asked(patient, labeling_complete_sensor, raise_on_error=False).success
-    assert versions(patient) == []
-    assert "1 rounds are merged" in skip_reason(patient, labeling_complete_sensor)
-    assert "attempt 1 of release_round failed" in skip_reason(patient, review_complete_sensor)
+    assert not as_asked(platform, labeling_complete_sensor, raise_on_error=False).success
+    assert versions(platform) == []
+    assert "1 rounds are merged" in skip_reason(platform, labeling_complete_sensor)
+    assert "attempt 1 of release_round failed" in skip_reason(platform, review_complete_sensor)
     remote.unlink()
     if kept:
         kept.rename(remote)
     monkeypatch.setattr("sensors.attempts._FIRST_PAUSE_SECONDS", 0.0)
-    assert as_asked(patient, review_complete_sensor).success
-    assert versions(patient) == ["1.0.0"]
-    assert "1 rounds are resolved" in skip_reason(patient, review_complete_sensor)
+    assert as_asked(platform, review_complete_sensor).success
+    assert versions(platform) == ["1.0.0"]
+    assert "1 rounds are resolved" in skip_reason(platform, review_complete_sensor)
 
 
-def test_while_a_round_is_merged_no_release_of_it_is_asked_for(patient):
-    annotated(patient, review={"gate": "manual", "sample_share": 1.0})
-    as_asked(patient, labeling_complete_sensor)
-    patient.decide("round-0001")
+def test_while_a_round_is_merged_no_release_of_it_is_asked_for(platform):
+    annotated(platform, review={"gate": "manual", "sample_share": 1.0})
+    as_asked(platform, labeling_complete_sensor)
+    platform.decide("round-0001")
     merging = dg.DagsterRun(
         job_name="merge_round",
         status=dg.DagsterRunStatus.STARTED,
         tags={"dagster/partition": "round-0001"},
     )
-    patient.instance.add_run(merging)
-    assert "round-0001: its merge is under way" in skip_reason(patient, review_complete_sensor)
-    assert end_dead_runs(patient.instance) == 1
-    assert len(keys(patient.tick(review_complete_sensor))) == 1
+    platform.instance.add_run(merging)
+    assert "round-0001: its merge is under way" in skip_reason(platform, review_complete_sensor)
+    assert end_dead_runs(platform.instance) == 1
+    assert len(keys(platform.tick(review_complete_sensor))) == 1
 
 
-def test_nothing_is_trained_before_there_is_a_version(patient):
-    assert patient.tick(new_version_sensor).skip_message == "No version is published yet."
+def test_nothing_is_trained_before_there_is_a_version(platform):
+    assert platform.tick(new_version_sensor).skip_message == "No version is published yet."
 
 
-def test_a_round_in_which_nothing_is_new_ends_by_itself(patient):
-    patient.land(1)
-    patient.tick(new_images_sensor)
-    patient.run("start_round", "round-0001")
-    for name, data in patient.material.batches[0].items():
-        (patient.settings.landing_path / f"again-{name}").write_bytes(data)
-    patient.tick(new_images_sensor)
-    patient.run("start_round", "round-0002")
-    cleaned = patient.lake.tables.read(CleanedImages, "round-0002")
+def test_a_round_in_which_nothing_is_new_ends_by_itself(platform):
+    platform.land(1)
+    platform.tick(new_images_sensor)
+    platform.run("start_round", "round-0001")
+    for name, data in platform.material.batches[0].items():
+        (platform.settings.landing_path / f"again-{name}").write_bytes(data)
+    platform.tick(new_images_sensor)
+    platform.run("start_round", "round-0002")
+    cleaned = platform.lake.tables.read(CleanedImages, "round-0002")
     assert set(cleaned["outcome"]) == {"duplicate", "quarantined"}
-    result = patient.tick(labeling_complete_sensor)
+    result = platform.tick(labeling_complete_sensor)
     assert keys(result) == []
-    states = {state["round"]: state["waits_for"] for state in round_states(patient.lake)}
+    states = {state["round"]: state["waits_for"] for state in round_states(platform.lake)}
     assert states == {"round-0001": "people", "round-0002": "– (nothing new to label)"}
     # It does not hold up what comes after it.
-    patient.land(2)
-    later = patient.tick(new_images_sensor)
+    platform.land(2)
+    later = platform.tick(new_images_sensor)
     assert [request.partition_key for request in later.run_requests] == ["round-0003"]
 
 
@@ -341,94 +333,93 @@ def darker(data):
     return sink.getvalue()
 
 
-def test_a_round_that_is_held_waits_for_somebody_and_the_next_ones_go_on(patient):
-    policy = patient.settings.policy_path
+def test_a_round_that_is_held_waits_for_somebody_and_the_next_ones_go_on(platform):
+    policy = platform.settings.policy_path
     policy.write_text(policy.read_text().replace("gate: warn", "gate: hold"))
-    assert patient.policy.drift.gate == "hold"
-    patient.land(1)
-    patient.tick(new_images_sensor)
-    patient.run("start_round", "round-0001")
+    assert platform.policy.drift.gate == "hold"
+    platform.land(1)
+    platform.tick(new_images_sensor)
+    platform.run("start_round", "round-0001")
 
-    for name, data in patient.material.batches[1].items():
-        patient.lake.landing.put(f"night/{name}.png", darker(data))
-    request = patient.tick(new_images_sensor).run_requests[0]
-    assert not patient.run("start_round", "round-0002", raise_on_error=False).success
-    finish(patient, request, dg.DagsterRunStatus.FAILURE)
-    tables = patient.lake.tables
+    for name, data in platform.material.batches[1].items():
+        platform.lake.landing.put(f"night/{name}.png", darker(data))
+    request = platform.tick(new_images_sensor).run_requests[0]
+    assert not platform.run("start_round", "round-0002", raise_on_error=False).success
+    finish(platform, request, dg.DagsterRunStatus.FAILURE)
+    tables = platform.lake.tables
     assert "sharpness" in set(tables.read(BatchDrift, "round-0002").query("drifted")["feature"])
-    waiting = patient.tick(new_images_sensor)
+    waiting = platform.tick(new_images_sensor)
     assert keys(waiting) == []
     assert waiting.skip_reason.skip_message.startswith("round-0002 is held: ")
     states = {state["round"]: state["waits_for"] for state in round_states(
-        patient.lake, drift_gate="hold")}  # fmt: skip
+        platform.lake, drift_gate="hold")}  # fmt: skip
     assert states["round-0002"].startswith("a release by hand: its images have drifted")
     assert states["round-0001"] == "people"
 
     (third,) = drawn_material(1, 8, seed=5).batches
     for name, data in third.items():
-        patient.lake.landing.put(f"third/{name}", data)
-    later = patient.tick(new_images_sensor)
+        platform.lake.landing.put(f"third/{name}", data)
+    later = platform.tick(new_images_sensor)
     assert [request.partition_key for request in later.run_requests] == ["round-0003"]
-    patient.run("start_round", "round-0003")
+    platform.run("start_round", "round-0003")
     # The images of a held round have no tasks, and are not part of the known images.
     night = tables.read(CleanedImages, "round-0002")
     night = set(night.loc[night["outcome"] == "accepted", "image_id"])
     assert not night & set(tables.read(SelectedImages, "round-0003")["image_id"])
-    known = len(accepted_images(patient.lake.tables).query("round_id == 'round-0001'"))
+    known = len(accepted_images(platform.lake.tables).query("round_id == 'round-0001'"))
     assert set(tables.read(BatchDrift, "round-0003")["reference_images"]) == {known}
-    assert keys(patient.tick(new_images_sensor)) == []
+    assert keys(platform.tick(new_images_sensor)) == []
 
-    patient.run("start_round", "round-0002", only=["selected_images", "label_tasks"])
+    platform.run("start_round", "round-0002", only=["selected_images", "label_tasks"])
     assert set(tables.read(SelectedImages, "round-0002")["image_id"]) == night
-    assert "held" not in patient.tick(new_images_sensor).skip_reason.skip_message
+    assert "held" not in platform.tick(new_images_sensor).skip_reason.skip_message
 
 
-def test_who_annotations_what_is_fixed_before_anybody_is_asked(patient):
-    patient.land(1)
-    patient.tick(new_images_sensor)
-    patient.run("start_round", "round-0001")
-    before = patient.lake.tables.read(LabelTasks, "round-0001")
-    patient.labeling.add_annotator("aaron@example.org")
-    patient.run("start_round", "round-0001")
-    assert before.equals(patient.lake.tables.read(LabelTasks, "round-0001"))
+def test_who_annotations_what_is_fixed_before_anybody_is_asked(platform):
+    platform.land(1)
+    platform.tick(new_images_sensor)
+    platform.run("start_round", "round-0001")
+    before = platform.lake.tables.read(LabelTasks, "round-0001")
+    platform.labeling.add_annotator("aaron@example.org")
+    platform.run("start_round", "round-0001")
+    assert before.equals(platform.lake.tables.read(LabelTasks, "round-0001"))
 
 
-def test_an_overtaken_version_is_reported_without_a_model(patient):
+def test_an_overtaken_version_is_reported_without_a_model(platform):
     for batch, round_id in enumerate(["round-0001", "round-0002"], start=1):
-        patient.land(batch)
-        patient.tick(new_images_sensor)
-        patient.run("start_round", round_id)
-        patient.annotate(round_id)
-        patient.merge(round_id)
-        patient.run("release_round", round_id)
-    asked = {r.partition_key: r.job_name for r in patient.tick(new_version_sensor).run_requests}
+        platform.land(batch)
+        platform.tick(new_images_sensor)
+        platform.run("start_round", round_id)
+        platform.annotate(round_id)
+        platform.release(round_id, platform.merge(round_id))
+    asked = {r.partition_key: r.job_name for r in platform.tick(new_version_sensor).run_requests}
     assert asked == {"round-0001": "report_round", "round-0002": "train_model"}
-    patient.run("report_round", "round-0001")
-    report = patient.lake.tables.read(RoundReports, "round-0001").iloc[0]
+    platform.run("report_round", "round-0001")
+    report = platform.lake.tables.read(RoundReports, "round-0001").iloc[0]
     assert (report["version"], math.isnan(report["model_map50"])) == ("1.0.0", True)
 
 
-def test_with_manual_gates_people_launch_and_sensors_say_what_is_due(patient):
+def test_with_manual_gates_people_launch_and_sensors_say_what_is_due(platform):
     manual = {"gate": "manual"}
-    patient.change_policy(rounds=manual, release=manual, training=manual)
-    patient.land(1)
+    platform.change_policy(rounds=manual, release=manual, training=manual)
+    platform.land(1)
     # The round is formed all the same: what landed stays together.
-    patient.tick(new_images_sensor)
-    assert patient.lake.manifests.rounds() == ["round-0001"]
+    platform.tick(new_images_sensor)
+    assert platform.lake.manifests.rounds() == ["round-0001"]
     assert "start_round must be launched manually (rounds.gate is manual)" in skip_reason(
-        patient, new_images_sensor
+        platform, new_images_sensor
     )
-    patient.run("start_round", "round-0001")
-    assert "start_round" not in skip_reason(patient, new_images_sensor)
-    patient.annotate("round-0001")
+    platform.run("start_round", "round-0001")
+    assert "start_round" not in skip_reason(platform, new_images_sensor)
+    platform.annotate("round-0001")
     # The annotations are merged: no decision is open.
-    assert len(keys(patient.tick(labeling_complete_sensor))) == 1
-    patient.merge("round-0001")
+    assert len(keys(platform.tick(labeling_complete_sensor))) == 1
+    platform.merge("round-0001")
     assert "release_round must be launched manually (release.gate is manual)" in skip_reason(
-        patient, review_complete_sensor
+        platform, review_complete_sensor
     )
-    patient.run("release_round", "round-0001")
-    assert "manually" not in skip_reason(patient, review_complete_sensor)
+    platform.run("release_round", "round-0001")
+    assert "manually" not in skip_reason(platform, review_complete_sensor)
     assert "train_model must be launched manually (training.gate is manual)" in skip_reason(
-        patient, new_version_sensor
+        platform, new_version_sensor
     )

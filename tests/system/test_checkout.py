@@ -5,13 +5,13 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 
 import pytest
 
 from annotation_platform.errors import PublishError, SettingsError
 from annotation_platform.versioning.checkout import checkout_version
 from annotation_platform.versioning.registry import list_versions
+from tests.commands import run_dvc
 from tests.system.worlds import World
 
 
@@ -50,13 +50,8 @@ def content(folder):
 
 
 def dvc(folder, *arguments):
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments],
-        cwd=folder, capture_output=True, text=True, check=False,
-        env={**os.environ, "DVC_SITE_CACHE_DIR": str(folder / ".dvc" / "tmp" / "site")},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    environment = {"DVC_SITE_CACHE_DIR": str(folder / ".dvc" / "tmp" / "site")}
+    return run_dvc(folder, *arguments, environment=environment)
 
 
 def pulled(world, tag, folder):

@@ -134,7 +134,7 @@ def simulated(tmp_path, people, tasks, *, shared):
     few = plan_assignments(wanted(0, shared), names[: K - 1])
     places = [*few, *plan_assignments(wanted(shared, tasks), names, taken=few)]
     table = publish(client, crowd.open_lake(), places)
-    ids = zip(table["place"], table["image_id"], table["backend_task"], strict=True)
+    ids = zip(table["assignment"], table["image_id"], table["backend_task"], strict=True)
     of_all = {(place.assignment, place.image_id) for place in few}
     open_to_all = tuple(task for place, image, task in ids if (place, image) in of_all)
     return replace(crowd, shared=open_to_all), table

@@ -99,7 +99,6 @@ def test_a_round_leaves_the_same_bytes_as_in_a_folder(tmp_path, bucket):
 
 def test_the_catalog_is_queried_where_it_is(tmp_path, bucket):
     with open_platform(tmp_path, lake=f"s3://{bucket}/asked") as platform:
-        platform.hurry()
         platform.land(1)
         platform.start_round()
         found = run_query(platform.lake, "SELECT count(*) AS n FROM images").to_pydict()

@@ -421,7 +421,7 @@ def test_gc_leaves_what_another_registry_of_the_same_remote_needs(world, tmp_pat
 
     moved = tmp_path / "moved"
     other.registry.rename(moved)
-    with pytest.raises(PublishError, match=r"other/registry on .* publishes there too.*--forget"):
+    with pytest.raises(PublishError, match=r"other/registry on .* there too.*--deleted-registry"):
         gc()
     # Another registry at the same path is not the one that published.
     make_registry(other.registry, other.root / "source", "seed: 7\n", remote_url=str(shared))

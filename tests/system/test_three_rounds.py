@@ -97,7 +97,7 @@ def simulated_story(tmp_path_factory):
     before = dict(os.environ)
     os.environ.update(CANARIES)
     try:
-        return home, *tell_the_story(home, "simulated", 8, cpu_seconds=4)
+        return home, *tell_the_story(home, "simulated", 8, cpu_seconds=1)
     finally:
         os.environ.clear()
         os.environ.update(before)

@@ -48,7 +48,6 @@ def world(tmp_path_factory):
         for number in (1, 2, 3):
             round_id = f"round-{number:04}"
             platform.land(number)
-            platform.hurry()
             platform.start_round(round_id)
             platform.annotate(round_id)
             assert platform.release(round_id, platform.merge(round_id)).success

@@ -54,7 +54,7 @@ def relabel(
     kind: Annotated[
         list[str] | None,
         typer.Option(
-            help="Detection error type: miss, background, class, place, …; all by default."
+            help="Detection error type: missed, classification, localization, …; all by default."
         ),
     ] = None,
     limit: Annotated[int, typer.Option(min=0, help="Maximum number of images; 0: all.")] = 0,
@@ -62,11 +62,11 @@ def relabel(
 ) -> None:
     """Include the images on which a model and the human labels disagree, to label them again."""
     from annotation_platform.models.evaluation.findings import images_to_relabel
-    from annotation_platform.schema.tables import ModelFindings
+    from annotation_platform.schema.tables import ModelErrors
     from annotation_platform.selection.overrides import SelectionOverrides
 
     lake = own_lake()
-    findings = lake.tables.read(ModelFindings, round_id)
+    findings = lake.tables.read(ModelErrors, round_id)
     wanted = images_to_relabel(findings, kinds=kind or (), most=limit)
     overrides, now = SelectionOverrides(lake.store), datetime.now(UTC)
     for image_id, reason in wanted.items():

@@ -192,9 +192,11 @@ def gc(
             "--also-registry", help="Another registry that uses the remote; may be repeated."
         ),
     ] = None,
-    forget: Annotated[
+    deleted: Annotated[
         list[str] | None,
-        typer.Option(help="Registry recorded in the remote that no longer exists."),
+        typer.Option(
+            "--deleted-registry", help="Registry recorded in the remote that no longer exists."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -216,7 +218,7 @@ def gc(
         others=OtherRegistries(
             at_hand=[open_git(settings, each) for each in also or []],
             reach=lambda each: open_git(settings, each),
-            deleted=forget or [],
+            deleted=deleted or [],
         ),
     )
     effect = "deleted" if yes else "would be deleted; --yes deletes them"

@@ -78,7 +78,7 @@ def _error_interval(bars: Sequence[dict[str, Any]]) -> str:
 
     for bar in bars:
         if bar[ErrorBars.origin] == PEOPLE and not bar[ErrorBars.class_name]:
-            if not bar[ErrorBars.audited]:
+            if not bar[ErrorBars.reviewed]:
                 return "no review"
             return f"{bar[ErrorBars.low]:.1%} to {bar[ErrorBars.high]:.1%}"
     return "not measured"

@@ -13,24 +13,22 @@ from annotation_platform.formats.label_studio.brush import decode_mask, encode_m
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import Label, edges_of, rotated_corners
 from annotation_platform.schema.shapes.outline_repair import (
+    LEAST_SHARE_INSIDE,
+    ROUNDING_PIXELS,
+    Extent,
+    check_outside,
+    clip,
     crosses_itself,
+    differ,
     enclosed,
     share_inside,
     without_repetition,
 )
 
-_ROUNDING_PIXELS = 0.01
-"""Rounding error of browsers; a region that is off by less is exactly at the edge."""
-
 _LARGEST_PERCENT = 1e9
-
-_LEAST_SHARE_INSIDE = 0.5
-"""The least share of a rotated box inside the image, as it cannot be clipped."""
 
 _POINT_PERCENT = 0.5
 """The width of a point in Label Studio, in percent of the image's width."""
-
-_Corners = tuple[float, float, float, float]
 
 Value = dict[str, Any]
 """The ``value`` of a region."""
@@ -57,7 +55,7 @@ class RegionCodec:
         shape: the name of the shape.
         control: the name of the tool in the configuration; results carry it as ``from_name``.
         phrase: the name of a label of the shape, for messages.
-        tag, heading, looks: the tag of the tool, its heading, and its further attributes.
+        tag, heading, attributes: the tag of the tool, its heading, and its further attributes.
         returned: what a vendor returns, for the instructions of an export.
         read: returns the label of a class in the ``value`` of a region, and notes about it. It
             raises RegionError or OutlineError if there is no usable label.
@@ -75,7 +73,7 @@ class RegionCodec:
     read: Callable[[str, Value, RegionCanvas], tuple[Label, list[str]]]
     write: Callable[[Label, int, int], list[Value]]
     heading: str = ""
-    looks: dict[str, str] = field(default_factory=dict)
+    attributes: dict[str, str] = field(default_factory=dict)
     fits: Callable[[Value], bool] = lambda _: True
     joins: bool = False
 
@@ -109,11 +107,11 @@ def _read_box(name: str, value: dict[str, Any], image: RegionCanvas) -> tuple[La
         corners = _extent(rotated_corners(*turned).tolist())
         # A rotated box at an edge that fits the visible object can reach far outside.
         tolerance, notes = math.inf, [f"turned by {degrees:g} degrees; the box around it is taken"]
-    _check_outside(corners, image, tolerance)
-    x1, y1, x2, y2 = clipped = _clip(corners, image)
+    check_outside(corners, image.width, image.height, tolerance)
+    x1, y1, x2, y2 = clipped = clip(corners, image.width, image.height)
     if x1 >= x2 or y1 >= y2:
         raise RegionError("too small to have an area")
-    if _differ(clipped, corners):
+    if differ(clipped, corners):
         notes.append("partly outside the image; clipped at its edge")
     return Label.box(name, *clipped), notes
 
@@ -127,11 +125,11 @@ def _read_rotated_box(
     inside = share_inside(corners, image.width, image.height)
     if inside == 0:
         raise RegionError("entirely outside the image")
-    if inside < _LEAST_SHARE_INSIDE:
+    if inside < LEAST_SHARE_INSIDE:
         raise RegionError(f"{100 - inside * 100:.1f} percent of it lie outside the image")
     reach = _extent(corners)
-    x1, y1, x2, y2 = clipped = _clip(reach, image)
-    notes = ["partly outside the image; kept whole"] if _differ(clipped, reach) else []
+    x1, y1, x2, y2 = clipped = clip(reach, image.width, image.height)
+    notes = ["partly outside the image; kept whole"] if differ(clipped, reach) else []
     return replace(label, x1=x1, y1=y1, x2=x2, y2=y2), notes
 
 
@@ -144,11 +142,11 @@ def _read_polygon(name: str, value: dict[str, Any], image: RegionCanvas) -> tupl
         raise RegionError("its outline is not closed")
     corners = without_repetition([_point(point, image) for point in points])
     reach = _extent(corners)
-    _check_outside(reach, image, image.outside_percent)
+    check_outside(reach, image.width, image.height, image.outside_percent)
     notes = []
     if crosses_itself(corners):
         notes.append("crosses or touches itself; what its outline encloses is taken")
-    if reach != _clip(reach, image):
+    if reach != clip(reach, image.width, image.height):
         notes.append("partly outside the image; clipped at its edge")
     if notes:
         return Label.polygon(name, enclosed(corners, image.width, image.height)), notes
@@ -199,7 +197,7 @@ def _snap(share: float, side: int) -> float:
     """Return the pixel at a share of a side, moved exactly to the edge if it is just outside."""
     pixel = share * side
     inside = min(max(pixel, 0.0), float(side))
-    return inside if abs(inside - pixel) <= _ROUNDING_PIXELS else pixel
+    return inside if abs(inside - pixel) <= ROUNDING_PIXELS else pixel
 
 
 def _number(value: Any, name: str) -> float:
@@ -224,30 +222,9 @@ def _turned(
     return x, y, width, height, degrees % 360
 
 
-def _extent(corners: Iterable[Sequence[float]]) -> _Corners:
+def _extent(corners: Iterable[Sequence[float]]) -> Extent:
     xs, ys = zip(*corners, strict=True)
     return min(xs), min(ys), max(xs), max(ys)
-
-
-def _check_outside(corners: _Corners, image: RegionCanvas, outside_percent: float) -> None:
-    x1, y1, x2, y2 = corners
-    width, height = image.width, image.height
-    if x1 >= width or y1 >= height or x2 <= 0 or y2 <= 0:
-        raise RegionError("entirely outside the image")
-    outside = max(-x1 / width, -y1 / height, (x2 - width) / width, (y2 - height) / height)
-    # The margin allows for rounding: exactly the tolerance is accepted.
-    if outside * 100 > outside_percent + 1e-9:
-        raise RegionError(f"reaches {outside * 100:.1f} percent outside the image")
-
-
-def _clip(corners: _Corners, image: RegionCanvas) -> _Corners:
-    x1, y1, x2, y2 = corners
-    width, height = float(image.width), float(image.height)
-    return max(x1, 0.0), max(y1, 0.0), min(x2, width), min(y2, height)
-
-
-def _differ(one: _Corners, other: _Corners) -> bool:
-    return max(abs(a - b) for a, b in zip(one, other, strict=True)) > _ROUNDING_PIXELS
 
 
 def _write_rectangle(
@@ -320,7 +297,7 @@ CODECS: dict[str, RegionCodec] = {
             phrase="a box",
             tag="RectangleLabels",
             heading="Box",
-            looks={**_LINES, "canRotate": "false"},
+            attributes={**_LINES, "canRotate": "false"},
             returned="a box: type rectanglelabels; value x, y, width, height, rotation 0",
             read=_read_box,
             write=_write_box,
@@ -332,7 +309,7 @@ CODECS: dict[str, RegionCodec] = {
             phrase="a rotated box",
             tag="RectangleLabels",
             heading="Rotated box",
-            looks={**_LINES, "canRotate": "true"},
+            attributes={**_LINES, "canRotate": "true"},
             returned=(
                 "a box that may be turned: type rectanglelabels; value x, y, width, height, and "
                 "rotation\n    in degrees clockwise about its top left corner"
@@ -347,7 +324,7 @@ CODECS: dict[str, RegionCodec] = {
             phrase="a polygon",
             tag="PolygonLabels",
             heading="Polygon",
-            looks={**_LINES, "pointSize": "small"},
+            attributes={**_LINES, "pointSize": "small"},
             returned="an outline: type polygonlabels; value points, a list of [x, y]",
             read=_read_polygon,
             write=_write_polygon,
@@ -369,7 +346,7 @@ CODECS: dict[str, RegionCodec] = {
             phrase="a point",
             tag="KeyPointLabels",
             heading="Point",
-            looks={"strokeWidth": "4", "opacity": "0.9"},
+            attributes={"strokeWidth": "4", "opacity": "0.9"},
             returned="a point: type keypointlabels; value x, y, width",
             read=_read_keypoint,
             write=_write_keypoint,

@@ -88,7 +88,7 @@ def read_result(
             continue
         problems += [f"{name}: {note}" for note in notes]
         if seen.get(name) == labels:
-            problems.append(f"{name}: said twice, counted once")
+            problems.append(f"{name}: given twice, counted once")
             continue
         seen[name] = labels
         key, parent = _text(region.get("id")), _text(region.get("parentID"))

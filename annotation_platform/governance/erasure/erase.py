@@ -94,7 +94,7 @@ def plan_erasure(
 
 
 _NOTHING = Found(
-    asked=frozenset(),
+    named=frozenset(),
     images=frozenset(),
     stay=frozenset(),
     landed=(),
@@ -112,7 +112,7 @@ def _expected(
 ) -> Erased:
     return Erased(
         images=tuple(sorted(found.images)),
-        near_duplicates_found=len(found.images - found.asked),
+        near_duplicates_found=len(found.images - found.named),
         stay=tuple(sorted(found.stay)),
         landed=tuple(
             sorted({name for key, _, *more in found.landed for name in (key, *more) if name})
@@ -158,7 +158,7 @@ def _no_progress(_done: int, _total: int) -> None:
 
 
 def begin(
-    asked: str,
+    request: str,
     found: Found,
     expected: Erased,
     locations: Locations,
@@ -173,12 +173,12 @@ def begin(
         DataError: no reason is given, or another erasure is unfinished.
     """
     bits = policy.cleaning.duplicate_bits if policy.erasure.near_duplicates else 0
-    plan = _plan(asked, found, expected.models, locations, reason=reason, by=by, bits=bits)
+    plan = _plan(request, found, expected.models, locations, reason=reason, by=by, bits=bits)
     plan.save(locations.lake.store)
 
 
 def _plan(
-    asked: str,
+    request: str,
     found: Found,
     models: tuple[tuple[str, str], ...],
     locations: Locations,
@@ -189,10 +189,10 @@ def _plan(
 ) -> ErasurePlan:
     store = locations.lake.store
     if not reason.strip():
-        raise DataError(f"{asked}: an erasure needs a reason: --reason TEXT")
+        raise DataError(f"{request}: an erasure needs a reason: --reason TEXT")
     if found.stay and not found.images:
         raise DataError(
-            f"{asked}: all of its images also landed from another source. Erase image by image."
+            f"{request}: all of its images also landed from another source. Erase image by image."
         )
     locations.events(frozenset())
     if read_plan(store) is not None:
@@ -201,7 +201,7 @@ def _plan(
         )
     erasures = Erasures(store)
     return ErasurePlan(
-        asked=asked,
+        request=request,
         reason=reason.strip(),
         by=by,
         at=datetime.now(UTC),
@@ -213,7 +213,7 @@ def _plan(
         bits=bits,
         signatures=found.signatures,
         tokens={image: erasures.name(image) for image in sorted(found.images)},
-        counts={"asked": len(found.asked)},
+        counts={"named": len(found.named)},
     )
 
 
@@ -281,7 +281,7 @@ def finish(locations: Locations, *, progress_of: StepProgress) -> Erased | None:
     assert plan.reissue is not None
     result = Erased(
         images=plan.images,
-        near_duplicates_found=len(plan.images) - plan.counts.get("asked", 0),
+        near_duplicates_found=len(plan.images) - plan.counts.get("named", 0),
         stay=(),
         landed=(),
         lake=(),

@@ -17,8 +17,8 @@ from annotation_platform.curation.training_set import digest_of_round
 from annotation_platform.governance.erasure.rewriting import Rewriting
 from annotation_platform.schema.keys import SHOWN, sidecar_key
 from annotation_platform.storage.erasures import PLAN
-from annotation_platform.storage.journal import ERASED
-from annotation_platform.storage.lineage import entries_of, entry_key
+from annotation_platform.storage.journal import ERASED, entry_key
+from annotation_platform.storage.lineage import entries_of
 from annotation_platform.storage.objects import ObjectStore
 from annotation_platform.storage.table_files import content_digest
 

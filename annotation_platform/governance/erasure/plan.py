@@ -15,7 +15,8 @@ from annotation_platform.storage.erasures import PLAN
 from annotation_platform.storage.objects import ObjectStore
 from annotation_platform.versioning.reissue import Move, Reissue
 
-_COUNTS_OF_0_1 = {"answers": "annotations"}
+_FIELDS_OF_0_1 = {"likenesses": "signatures", "asked": "request"}
+_COUNTS_OF_0_1 = {"answers": "annotations", "asked": "named"}
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class ErasurePlan:
     """One erasure in progress.
 
     Attributes:
-        asked: the request, for people.
+        request: the request, for people.
         reason, by, at: reason, actor and time (UTC).
         images: ids of all images to erase.
         landed: name, change stamp and sidecar of every arrival with one of them.
@@ -42,7 +43,7 @@ class ErasurePlan:
         counts: objects cleared by location.
     """
 
-    asked: str
+    request: str
     reason: str
     by: str
     at: datetime
@@ -89,8 +90,10 @@ def read_plan(store: ObjectStore) -> ErasurePlan | None:
         return None
     content: dict[str, Any] = json.loads(store.get(PLAN))
     content["at"] = datetime.fromisoformat(content["at"])
-    # v0.1.0 wrote `likenesses`, and `answers` among the counts.
-    encoded = content.pop("likenesses" if "likenesses" in content else "signatures")
+    for earlier, name in _FIELDS_OF_0_1.items():
+        if earlier in content:
+            content[name] = content.pop(earlier)
+    encoded = content.pop("signatures")
     content["signatures"] = np.frombuffer(base64.b64decode(encoded), dtype=SIGNATURE)
     counts = content["counts"]
     content["counts"] = {_COUNTS_OF_0_1.get(name, name): counts[name] for name in counts}

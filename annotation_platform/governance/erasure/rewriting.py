@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from annotation_platform.schema.tables import RawImages
 from annotation_platform.storage.journal import ERASED
 from annotation_platform.storage.table_files import table_parquet, with_origin
 
@@ -164,8 +165,10 @@ class Rewriting:
         if "image_id" in table.column_names:
             gone = pc.is_in(table["image_id"], pa.array(sorted(self.images), pa.large_string()))
             keep = pc.invert(pc.fill_null(gone, False))
-        if {"source_key", "stamp"} <= set(table.column_names) and self.landed:
-            pairs = zip(*(table[name].to_pylist() for name in ("source_key", "stamp")), strict=True)
+        version = RawImages.column(RawImages.arrival_version).find_in(table.column_names)
+        if version and RawImages.source_key in table.column_names and self.landed:
+            columns = (table[RawImages.source_key], table[version])
+            pairs = zip(*(column.to_pylist() for column in columns), strict=True)
             others = pa.chunked_array(
                 [pa.array([pair not in self.landed for pair in pairs], pa.bool_())]
             )

@@ -31,7 +31,7 @@ class Found:
     """The images of an erasure.
 
     Attributes:
-        asked: ids of the named images.
+        named: ids of the named images.
         images: these, and the images that are erased with them.
         stay: images of a source that also landed from another source: they stay.
         landed: name, change stamp and sidecar of every arrival with one of ``images``.
@@ -40,7 +40,7 @@ class Found:
         signatures: of the named images, their groups and their duplicates.
     """
 
-    asked: frozenset[str]
+    named: frozenset[str]
     images: frozenset[str]
     stay: frozenset[str]
     landed: tuple[tuple[str, str, str], ...]
@@ -71,15 +71,15 @@ def find_images(kind: Kind, name: str, lake: Lake, *, near_duplicates: bool, bit
     if kind == "image":
         if len(name) < _SHORTEST:
             raise DataError(f"image {name!r}: give at least {_SHORTEST} digits of its id.")
-        asked = frozenset({find_image(name, lake)})
+        named = frozenset({find_image(name, lake)})
     else:
-        asked, stay = arrived_only_from(landed, name)
-        if not asked | stay:
+        named, stay = arrived_only_from(landed, name)
+        if not named | stay:
             known = ", ".join(sorted(set(landed[RawImages.source].dropna()))[:_SHOWN]) or "none"
             raise DataError(
                 f"source {name!r}: nothing landed from it. Sources in sidecars: {known}."
             )
-    images = _with_duplicates(asked, cleaned, near_duplicates=near_duplicates)
+    images = _with_duplicates(named, cleaned, near_duplicates=near_duplicates)
     signatures = _signatures(lake, images)
     images |= _similar_outside(lake, cleaned, images, signatures, bits if near_duplicates else 0)
     images |= _of_same_arrivals(images, landed, cleaned, near_duplicates=near_duplicates)
@@ -88,7 +88,7 @@ def find_images(kind: Kind, name: str, lake: Lake, *, near_duplicates: bool, bit
     others = set(landed.loc[~mine, RawImages.sidecar_sha256].dropna())
     arrivals, sizes = _arrivals(lake, landed[mine]), landed.loc[mine, RawImages.byte_size]
     return Found(
-        asked=asked,
+        named=named,
         images=images | parents,
         stay=stay - images,
         landed=tuple(sorted((each.key, each.stamp, each.sidecar) for each in arrivals)),
@@ -135,7 +135,7 @@ def _raw(lake: Lake, image_id: str) -> bytes:
 
 
 def _with_duplicates(
-    asked: frozenset[str], cleaned: pd.DataFrame, *, near_duplicates: bool
+    named: frozenset[str], cleaned: pd.DataFrame, *, near_duplicates: bool
 ) -> frozenset[str]:
     """Return the images, their duplicates, the images that they duplicate, and so on."""
     near = [CleanedImages.similar_to, CleanedImages.group_id] if near_duplicates else []
@@ -144,7 +144,7 @@ def _with_duplicates(
         cleaned.loc[cleaned[name].notna() & ids.notna(), [CleanedImages.image_id, name]]
         for name in [CleanedImages.duplicate_of, *near]
     ]
-    found, size = set(asked), 0
+    found, size = set(named), 0
     while len(found) > size:
         size = len(found)
         for each in pairs:
@@ -152,7 +152,7 @@ def _with_duplicates(
             met = ours.isin(found) | theirs.isin(found)
             found |= set(ours[met]) | set(theirs[met])
     # The image that names a group may have been erased earlier.
-    return frozenset(found & {*ids.dropna(), *asked})
+    return frozenset(found & {*ids.dropna(), *named})
 
 
 def _parents(landed: pd.DataFrame, images: frozenset[str]) -> frozenset[str]:
@@ -186,7 +186,7 @@ def _arrivals(lake: Lake, rows: pd.DataFrame) -> set[Arrival]:
         key if pd.isna(parent) else whole_key(key)
         for key, parent in zip(rows[RawImages.source_key], rows[RawImages.parent_id], strict=True)
     ]
-    named = set(zip(keys, rows[RawImages.stamp], strict=True))
+    named = set(zip(keys, rows[RawImages.arrival_version], strict=True))
     return {
         each
         for round_id in sorted(set(rows[RawImages.round_id]))

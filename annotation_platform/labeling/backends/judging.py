@@ -14,20 +14,20 @@ from annotation_platform.schema.shapes import (
     rotated_corners,
 )
 from annotation_platform.schema.shapes.outline_repair import (
+    LEAST_SHARE_INSIDE,
+    Extent,
     OutlineError,
+    check_outside,
+    clip,
     crosses_itself,
+    differ,
     enclosed,
     share_inside,
     without_repetition,
 )
 
-_OUTSIDE_SHARE = 0.05
-"""The share of an image side by which a box or polygon may reach outside and be clipped."""
-
-_LEAST_SHARE_INSIDE = 0.5
-"""The least share of a rotated box inside the image, as it cannot be clipped."""
-
-_ROUNDING_PIXELS = 0.01
+_OUTSIDE_PERCENT = 5.0
+"""The percentage of a side by which a box or polygon may reach outside and be clipped."""
 
 
 def judge(label: Label, canvas: Canvas) -> tuple[Label, list[str]]:
@@ -73,11 +73,11 @@ def _class_name(label: Label, canvas: Canvas) -> tuple[str, list[str]]:
 
 def _box(label: Label, canvas: Canvas) -> tuple[Label, list[str]]:
     corners = _box_of(label)
-    _check_outside(corners, canvas)
-    x1, y1, x2, y2 = clipped = _clip(corners, canvas)
+    check_outside(corners, canvas.width, canvas.height, _OUTSIDE_PERCENT)
+    x1, y1, x2, y2 = clipped = clip(corners, canvas.width, canvas.height)
     if x1 >= x2 or y1 >= y2:
         raise ValueError("too small to have an area")
-    notes = ["partly outside the image; clipped at its edge"] if _differ(clipped, corners) else []
+    notes = ["partly outside the image; clipped at its edge"] if differ(clipped, corners) else []
     return Label.box(str(label.class_name), *clipped), notes
 
 
@@ -85,11 +85,11 @@ def _rotated_box(label: Label, canvas: Canvas) -> tuple[Label, list[str]]:
     turned = Label.rotated_box(str(label.class_name), *_finite(label.values))
     corners = rotated_corners(*label.values).tolist()
     inside = share_inside(corners, canvas.width, canvas.height)
-    if inside < _LEAST_SHARE_INSIDE:
+    if inside < LEAST_SHARE_INSIDE:
         raise ValueError(f"{100 - inside * 100:.1f} percent of it are outside the image")
     reach = _box_of(turned)
-    x1, y1, x2, y2 = clipped = _clip(reach, canvas)
-    notes = ["partly outside the image; kept whole"] if _differ(clipped, reach) else []
+    x1, y1, x2, y2 = clipped = clip(reach, canvas.width, canvas.height)
+    notes = ["partly outside the image; kept whole"] if differ(clipped, reach) else []
     return replace(turned, x1=x1, y1=y1, x2=x2, y2=y2), notes
 
 
@@ -101,11 +101,11 @@ def _polygon(label: Label, canvas: Canvas) -> tuple[Label, list[str]]:
         points = zip(numbers[::2], numbers[1::2], strict=True)
         corners = without_repetition(list(points))
         reach = _box_of(Label.polygon("", [numbers]))
-        _check_outside(reach, canvas)
+        check_outside(reach, canvas.width, canvas.height, _OUTSIDE_PERCENT)
         remarks = []
         if crosses_itself(corners):
             remarks.append("crosses or touches itself; what its outline encloses is taken")
-        if _differ(reach, _clip(reach, canvas)):
+        if differ(reach, clip(reach, canvas.width, canvas.height)):
             remarks.append("partly outside the image; clipped at its edge")
         outlines += enclosed(corners, canvas.width, canvas.height) if remarks else [numbers]
         notes += remarks
@@ -138,10 +138,8 @@ _JUDGES: dict[str, Callable[[Label, Canvas], tuple[Label, list[str]]]] = {
     "choice": _choice,
 }
 
-_Corners = tuple[float, float, float, float]
 
-
-def _box_of(label: Label) -> _Corners:
+def _box_of(label: Label) -> Extent:
     x1, y1, x2, y2 = _finite([label.x1, label.y1, label.x2, label.y2])
     return x1, y1, x2, y2
 
@@ -152,24 +150,3 @@ def _finite(values: Sequence[Any]) -> list[float]:
         if not is_number or not math.isfinite(value):
             raise ValueError(f"a coordinate is {value!r:.40}, not a usable number")
     return [float(value) for value in values]
-
-
-def _check_outside(corners: _Corners, canvas: Canvas) -> None:
-    x1, y1, x2, y2 = corners
-    width, height = canvas.width, canvas.height
-    if x1 >= width or y1 >= height or x2 <= 0 or y2 <= 0:
-        raise ValueError("entirely outside the image")
-    outside = max(-x1 / width, -y1 / height, (x2 - width) / width, (y2 - height) / height)
-    # The margin allows for rounding: exactly the tolerance is accepted.
-    if outside > _OUTSIDE_SHARE + 1e-11:
-        raise ValueError(f"reaches {outside * 100:.1f} percent outside the image")
-
-
-def _clip(corners: _Corners, canvas: Canvas) -> _Corners:
-    x1, y1, x2, y2 = corners
-    width, height = float(canvas.width), float(canvas.height)
-    return max(x1, 0.0), max(y1, 0.0), min(x2, width), min(y2, height)
-
-
-def _differ(one: _Corners, other: _Corners) -> bool:
-    return max(abs(a - b) for a, b in zip(one, other, strict=True)) > _ROUNDING_PIXELS

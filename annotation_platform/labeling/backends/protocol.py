@@ -25,7 +25,7 @@ class Replica:
     ``purpose`` is ``label``, ``gold`` (which annotators must not be able to recognize) or
     ``review``. ``note`` describes the dispute of a review; for other tasks it gives the reason why
     the last labels were rejected. A replica ``without_predictions`` has no pre-annotations. A
-    replica that replaces a used-up one fills that one's assignment, ``stands_for``.
+    replica that replaces a used-up one fills that one's assignment, ``fills_assignment``.
     """
 
     task_id: str
@@ -41,7 +41,7 @@ class Replica:
     without_predictions: bool = False
     expertise: str = ""
     note: str = ""
-    stands_for: int = 0
+    fills_assignment: int = 0
 
     @property
     def key(self) -> AssignmentKey:

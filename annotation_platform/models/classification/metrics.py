@@ -19,7 +19,7 @@ from annotation_platform.models.evaluation.matches import (
 from annotation_platform.schema.geometry import FloatArray
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.shapes import CLASSIFICATIONS
-from annotation_platform.schema.tables import ChoiceFigures, Frame, TrainingSet
+from annotation_platform.schema.tables import ClassificationFigures, Frame, TrainingSet
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -113,8 +113,8 @@ def evaluate_classifications(
 
 def classification_figures(
     round_id: str, weights: str, found: ClassificationEvaluation
-) -> Frame[ChoiceFigures]:
-    """Return the ``choice_figures`` of a round: all classes together, then each that occurs.
+) -> Frame[ClassificationFigures]:
+    """Return the ``classification_figures`` of a round: of all classes, then of each that occurs.
 
     The F1 of all classes is that of their summed counts; intervals come from draws of images.
     """
@@ -138,7 +138,7 @@ def classification_figures(
                 | {"accuracy": share.share, "accuracy_low": ends.low, "accuracy_high": ends.high}
             )
     same = {"round_id": round_id, "weights_sha256": weights, "images": found.images}
-    return ChoiceFigures.from_rows([{**same, **row} for row in rows])
+    return ClassificationFigures.from_rows([{**same, **row} for row in rows])
 
 
 @dataclass(frozen=True)
@@ -222,9 +222,9 @@ def _figures(
     f1 = interval(total, f1_scores(drawn @ counts.T), images=images)
     return {
         "class_name": name,
-        "chosen": chosen,
-        "proposed": predicted,
-        "right": right,
+        "labelled": chosen,
+        "predicted": predicted,
+        "correct": right,
         "f1": f1.value,
         "f1_low": f1.low,
         "f1_high": f1.high,

@@ -72,7 +72,7 @@ class PromotedClassifier:
             {
                 "image_id": images,
                 "passes": 1,
-                "proposals": sound * len(names),
+                "predictions": sound * len(names),
                 "dropped": ~sound * len(names),
                 "seconds": seconds,
                 "device": self.classifier.device,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 PREDICTION_COLUMNS = ["image_id", "class_name", "x1", "y1", "x2", "y2", "score"]
-IMAGE_COLUMNS = ["image_id", "passes", "proposals", "dropped", "seconds", "device"]
+IMAGE_COLUMNS = ["image_id", "passes", "predictions", "dropped", "seconds", "device"]
 # Limits of the images that are held decoded at a time: their number and their bytes.
 _CHUNK = 16
 _CHUNK_BYTES = 64 << 20

@@ -54,8 +54,8 @@ def model_agreement(
 
     A classification agrees if the class is the same; where one class holds, the most probable one
     is the prediction. Annotators tend to agree with pre-annotations that they see. So annotations
-    without predictions (``blind``) are compared separately, each by itself: their figure measures
-    the model alone.
+    made ``without_predictions`` are compared separately, each by itself: their figure measures the
+    model alone.
 
     Args:
         round_id: written in each row.
@@ -66,7 +66,8 @@ def model_agreement(
         minimum_score: predictions below it were not shown and do not count.
     """
     without_predictions = human_labels[
-        human_labels[HumanLabels.blind] & (human_labels[HumanLabels.purpose] == "label")
+        human_labels[HumanLabels.without_predictions]
+        & (human_labels[HumanLabels.purpose] == "label")
     ]
     # Each of these annotations counts as an image of its own, with the image's predictions.
     annotation_id, image_id = HumanLabels.annotation_id, HumanLabels.image_id
@@ -74,7 +75,7 @@ def model_agreement(
     repeated = predictions.merge(annotated, on=image_id).assign(image_id=lambda t: t[annotation_id])
     parts = {
         "consensus": (consensus_labels, predictions),
-        "blind": (
+        "without_predictions": (
             without_predictions.assign(image_id=without_predictions[annotation_id]),
             repeated,
         ),
@@ -99,7 +100,7 @@ def agreement_drop(
 
     Args:
         history: ``model_agreement`` of several rounds.
-        annotations: ``consensus`` or ``blind``.
+        annotations: ``consensus`` or ``without_predictions``.
     """
     table = ModelAgreement
     overall = history[table.class_name] == ALL_CLASSES
@@ -187,7 +188,7 @@ def _counted(name: str, counts: npt.NDArray[np.int64]) -> dict[str, object]:
     return {
         "class_name": name,
         "images": len(counts),
-        "proposals": predicted,
+        "predictions": predicted,
         "labels": labels,
         "matched": matched,
         "f1": found.value,

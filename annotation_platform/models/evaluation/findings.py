@@ -21,8 +21,8 @@ from annotation_platform.schema.geometry import (
     box_areas,
     iou_matrix,
 )
-from annotation_platform.schema.tables import Frame, MissedByModel, ModelFindings
-from annotation_platform.schema.tables.shared import FINDING_KINDS, FindingKind
+from annotation_platform.schema.tables import Frame, MissedByModel, ModelErrors
+from annotation_platform.schema.tables.shared import ERROR_KINDS, ErrorKind
 
 FOUND = 0.5
 """Lowest IoU at which a box of the right class finds an object."""
@@ -45,23 +45,23 @@ class MatchedImage:
     match: IntArray  # (M,), the true box that a prediction finds, or -1
 
 
-def model_findings(
+def model_errors(
     round_id: str, truth: Dataset, predictions: pd.DataFrame, *, minimum_score: float
-) -> Frame[ModelFindings]:
-    """Return the ``model_findings`` of a round: every error of a model's predictions.
+) -> Frame[ModelErrors]:
+    """Return the ``model_errors`` of a round: every error of a model's predictions.
 
     Predictions are matched as in COCO: within a class, the highest score first, each with the
     unmatched true box that it overlaps most, if by ``FOUND``. One without a match is of the first
     of these kinds that applies:
 
     * ``duplicate``: overlaps an object of its class by ``FOUND`` that another prediction found;
-    * ``class``: overlaps an object of another class by ``FOUND``;
-    * ``place``: overlaps an object of its class by ``NEAR`` but less than ``FOUND``;
-    * ``class_and_place``: overlaps an object of another class by ``NEAR`` but less than ``FOUND``;
+    * ``classification``: overlaps an object of another class by ``FOUND``;
+    * ``localization``: overlaps an object of its class by ``NEAR`` but less than ``FOUND``;
+    * ``both``: overlaps an object of another class by ``NEAR`` but less than ``FOUND``;
     * ``background``: overlaps no object.
 
-    A true box that is not found, and to which no ``class`` or ``place`` refers, is a ``miss``. The
-    worst of each kind come first: predictions by score, misses by area.
+    A true box that is not found, and to which no ``classification`` or ``localization`` refers, is
+    ``missed``. The worst of each kind come first: predictions by score, missed boxes by area.
 
     Args:
         round_id: written in each row.
@@ -72,15 +72,15 @@ def model_findings(
     rows: list[dict[str, object]] = []
     for image in matched_images(truth, predictions, minimum_score):
         wrong = list(_false_alarms(image))
-        kinds = (FindingKind.CLASS, FindingKind.PLACE)
-        covered = {row["truth"] for row in wrong if row[ModelFindings.kind] in kinds}
+        kinds = (ErrorKind.CLASSIFICATION, ErrorKind.LOCALIZATION)
+        covered = {row["truth"] for row in wrong if row[ModelErrors.kind] in kinds}
         rows += wrong + list(_misses(image, covered))
-    rows.sort(key=lambda row: (str(row[ModelFindings.kind]), -float(str(row["worth"]))))
+    rows.sort(key=lambda row: (str(row[ModelErrors.kind]), -float(str(row["worth"]))))
     numbered = [
-        {**row, "round_id": round_id, "finding_id": f"{round_id}:{number:05d}", "rank": number}
+        {**row, "round_id": round_id, "error_id": f"{round_id}:{number:05d}", "rank": number}
         for number, row in enumerate(rows)
     ]
-    return ModelFindings.from_rows(numbered)
+    return ModelErrors.from_rows(numbered)
 
 
 def missed_boxes(
@@ -132,7 +132,7 @@ def image_weights(missed: Frame[MissedByModel], *, strength: float = 2.0) -> dic
 
 
 def images_to_relabel(
-    findings: Frame[ModelFindings], *, kinds: Sequence[str] = (), most: int = 0
+    findings: Frame[ModelErrors], *, kinds: Sequence[str] = (), most: int = 0
 ) -> dict[str, str]:
     """Return the images whose labels need a review, the most findings first, and the reasons.
 
@@ -140,25 +140,25 @@ def images_to_relabel(
     label is wrong; another annotation shows which. Ties are in the order of the image ids.
 
     Args:
-        findings: ``model_findings`` of one round.
+        findings: ``model_errors`` of one round.
         kinds: the kinds that count; empty: all.
         most: largest number of images; 0: no limit.
 
     Raises:
         DataError: there is no such kind.
     """
-    unknown = sorted(set(kinds) - set(FINDING_KINDS))
+    unknown = sorted(set(kinds) - set(ERROR_KINDS))
     if unknown:
-        raise DataError(f"no kind of finding {unknown[0]!r}: it is one of {list(FINDING_KINDS)}.")
-    image_id, kind_column = ModelFindings.image_id, ModelFindings.kind
-    chosen = findings[findings[kind_column].isin(kinds or FINDING_KINDS)]
+        raise DataError(f"no kind of finding {unknown[0]!r}: it is one of {list(ERROR_KINDS)}.")
+    image_id, kind_column = ModelErrors.image_id, ModelErrors.kind
+    chosen = findings[findings[kind_column].isin(kinds or ERROR_KINDS)]
     counts = chosen.groupby([image_id, kind_column]).size().unstack(fill_value=0)
     order = counts.assign(all=counts.sum(axis=1)).reset_index()
     order = order.sort_values(["all", image_id], ascending=[False, True])
     order = order.head(most) if most else order
     reasons = {}
     for row in order.to_dict("records"):
-        parts = [f"{row[kind]} {kind}" for kind in FINDING_KINDS if row.get(kind)]
+        parts = [f"{row[kind]} {kind}" for kind in ERROR_KINDS if row.get(kind)]
         reasons[str(row[image_id])] = "the model disagrees: " + ", ".join(parts)
     return reasons
 
@@ -166,7 +166,7 @@ def images_to_relabel(
 def matched_images(
     truth: Dataset, predictions: pd.DataFrame, minimum_score: float
 ) -> Iterator[MatchedImage]:
-    """Yield every image of ``truth`` by id, with predictions matched as for ``model_findings``."""
+    """Yield every image of ``truth`` by id, with predictions matched as for ``model_errors``."""
     labels = truth.labels[box_areas(as_boxes(truth.labels[BOX_COLUMNS])) > 0]
     shown = predictions[predictions["score"] >= minimum_score]
     shown = shown.sort_values("score", ascending=False, kind="stable")
@@ -194,19 +194,19 @@ def _matched(image_id: str, true: pd.DataFrame, found: pd.DataFrame) -> MatchedI
 
 def _false_alarms(image: MatchedImage) -> Iterator[dict[str, object]]:
     for number in np.flatnonzero(image.match < 0):
-        kind, about = FindingKind.BACKGROUND, -1
+        kind, about = ErrorKind.BACKGROUND, -1
         if len(image.boxes):
             same, other = image.same[number], image.iou[number].copy()
             other[image.same[number] > 0] = 0.0
             best_same, best_other = int(np.argmax(same)), int(np.argmax(other))
             if same[best_same] >= FOUND:
-                kind, about = FindingKind.DUPLICATE, best_same
+                kind, about = ErrorKind.DUPLICATE, best_same
             elif other[best_other] >= FOUND:
-                kind, about = FindingKind.CLASS, best_other
+                kind, about = ErrorKind.CLASSIFICATION, best_other
             elif same[best_same] >= NEAR:
-                kind, about = FindingKind.PLACE, best_same
+                kind, about = ErrorKind.LOCALIZATION, best_same
             elif other[best_other] >= NEAR:
-                kind, about = FindingKind.CLASS_AND_PLACE, best_other
+                kind, about = ErrorKind.BOTH, best_other
         score = float(image.scores[number])
         row = _box_columns(image.image_id, image.found_classes[number], image.found[number])
         yield row | {
@@ -226,7 +226,7 @@ def _misses(image: MatchedImage, covered: set[object]) -> Iterator[dict[str, obj
         if number not in found and number not in covered:
             overlap = image.iou[:, number]
             yield _box_columns(image.image_id, name, box) | {
-                "kind": FindingKind.MISS,
+                "kind": ErrorKind.MISSED,
                 "score": None,
                 "true_class": name,
                 "iou": float(overlap.max()) if overlap.size else 0.0,

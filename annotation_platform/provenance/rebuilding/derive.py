@@ -21,14 +21,13 @@ from annotation_platform.provenance.rebuilding.recipes import derive_table
 from annotation_platform.schema.keys import image_key
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.tables import HumanLabels, LabelTasks, TrainingSet, table_named
-from annotation_platform.storage.journal import ERASED
+from annotation_platform.storage.journal import ERASED, entry_key
 from annotation_platform.storage.lake import Lake
 from annotation_platform.storage.lineage import (
     JournalEntries,
     SnapshotStore,
     TableInputs,
     entries_of,
-    entry_key,
     input_key,
 )
 from annotation_platform.storage.table_files import read_table, table_digest

@@ -12,7 +12,7 @@ from annotation_platform.consensus.resolve import Consensus, counting_annotation
 from annotation_platform.curation.training_set import assemble_training_set
 from annotation_platform.images.accepted import accepted_images
 from annotation_platform.labeling.guidelines import read_guideline
-from annotation_platform.labeling.reviews import ledger_decisions, reviewed_labels
+from annotation_platform.labeling.reviews import decisions, reviewed_labels
 from annotation_platform.labeling.rounds import annotations_as_of
 from annotation_platform.labeling.snapshots import as_of
 from annotation_platform.policy import SplitPolicy
@@ -36,7 +36,7 @@ def derive_table(name: str, lake: Lake, inputs: TableInputs) -> pd.DataFrame:
     if table == "reviewed_labels":
         consensus = snapshot.tables.read(ConsensusLabels, round_id)
         tasks = snapshot.tables.read(ReviewTasks, round_id)
-        decided = ledger_decisions(round_id, tasks, snapshot)
+        decided = decisions(round_id, tasks, snapshot)
         return reviewed_labels(consensus, tasks, decided.without(settings.get("disregarded", ())))
     if table == "training_set":
         return derive_training_set(round_id, snapshot, settings)

@@ -12,6 +12,15 @@ Outline = list[float]
 
 Corners = Sequence[tuple[float, float]]
 
+Extent = tuple[float, float, float, float]
+"""``x1 y1 x2 y2`` in pixels."""
+
+ROUNDING_PIXELS = 0.01
+"""Rounding error of browsers; a region that is off by less is exactly at the edge."""
+
+LEAST_SHARE_INSIDE = 0.5
+"""The least share of a rotated box inside the image, as it cannot be clipped."""
+
 MOST_CROSSED_CORNERS = 1000
 """The most corners of a self-intersecting outline; a malicious one would take seconds."""
 
@@ -117,3 +126,32 @@ def _without_holes(polygon: "shapely.Polygon") -> "list[shapely.Polygon]":
         for area in _areas(shapely.intersection(polygon, half))
         for whole in _without_holes(area)
     ]
+
+
+def check_outside(corners: Extent, width: int, height: int, most_percent: float) -> None:
+    """Raise an OutlineError if a region is outside the image, or reaches too far outside.
+
+    Args:
+        corners: the box around the region, in pixels.
+        width: width of the image in pixels.
+        height: height of the image in pixels.
+        most_percent: how far the region may reach outside, in percent of a side of the image.
+    """
+    x1, y1, x2, y2 = corners
+    if x1 >= width or y1 >= height or x2 <= 0 or y2 <= 0:
+        raise OutlineError("entirely outside the image")
+    outside = max(-x1 / width, -y1 / height, (x2 - width) / width, (y2 - height) / height)
+    # The margin allows for rounding: exactly the tolerance is accepted.
+    if outside * 100 > most_percent + 1e-9:
+        raise OutlineError(f"reaches {outside * 100:.1f} percent outside the image")
+
+
+def clip(corners: Extent, width: int, height: int) -> Extent:
+    """Return the part of a box inside the image."""
+    x1, y1, x2, y2 = corners
+    return max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))
+
+
+def differ(one: Extent, other: Extent) -> bool:
+    """Return whether two boxes differ by more than the rounding of browsers."""
+    return max(abs(a - b) for a, b in zip(one, other, strict=True)) > ROUNDING_PIXELS

@@ -9,21 +9,21 @@ from annotation_platform.errors import TableError
 from annotation_platform.schema.tables.annotations import Annotations
 from annotation_platform.schema.tables.annotators import AnnotatorPace, AnnotatorQuality
 from annotation_platform.schema.tables.auto_labels import AutoLabels
-from annotation_platform.schema.tables.certificates import Certificates, Reaudits
-from annotation_platform.schema.tables.choice_figures import ChoiceFigures
+from annotation_platform.schema.tables.certificates import CertificateRechecks, Certificates
+from annotation_platform.schema.tables.classification_figures import ClassificationFigures
 from annotation_platform.schema.tables.cleaned_images import CleanedImages
 from annotation_platform.schema.tables.conflicts import Conflicts
 from annotation_platform.schema.tables.consensus_labels import ConsensusLabels
 from annotation_platform.schema.tables.dataset_versions import DatasetVersions
-from annotation_platform.schema.tables.drift import BatchDrift, OddImages
+from annotation_platform.schema.tables.drift import BatchDrift, OutlierImages
 from annotation_platform.schema.tables.error_bars import ErrorBars
 from annotation_platform.schema.tables.human_labels import HumanLabels
 from annotation_platform.schema.tables.image_embeddings import ImageEmbeddings
 from annotation_platform.schema.tables.imported_labels import ImportedLabels
 from annotation_platform.schema.tables.label_issues import LabelIssues
 from annotation_platform.schema.tables.model_agreement import ModelAgreement
+from annotation_platform.schema.tables.model_errors import MissedByModel, ModelErrors
 from annotation_platform.schema.tables.model_evaluations import ModelEvaluations
-from annotation_platform.schema.tables.model_findings import MissedByModel, ModelFindings
 from annotation_platform.schema.tables.model_slices import ModelSlices
 from annotation_platform.schema.tables.predictions import (
     HeldOutImages,
@@ -34,7 +34,7 @@ from annotation_platform.schema.tables.predictions import (
 from annotation_platform.schema.tables.raw_images import RawImages
 from annotation_platform.schema.tables.reviews import ReviewedLabels, ReviewTasks
 from annotation_platform.schema.tables.round_reports import RoundReports
-from annotation_platform.schema.tables.selected_images import AuditFrame, SelectedImages
+from annotation_platform.schema.tables.selected_images import CalibrationFrame, SelectedImages
 from annotation_platform.schema.tables.splits import Splits
 from annotation_platform.schema.tables.table import Column, Frame, Table
 from annotation_platform.schema.tables.tasks import LabelTasks, RoundTasks
@@ -53,9 +53,9 @@ TABLES: dict[str, type[Table]] = {
         HeldOutPredictions,
         HeldOutImages,
         BatchDrift,
-        OddImages,
+        OutlierImages,
         SelectedImages,
-        AuditFrame,
+        CalibrationFrame,
         LabelTasks,
         HumanLabels,
         Annotations,
@@ -68,7 +68,7 @@ TABLES: dict[str, type[Table]] = {
         ReviewedLabels,
         TrainingSet,
         Certificates,
-        Reaudits,
+        CertificateRechecks,
         AutoLabels,
         LabelIssues,
         ErrorBars,
@@ -77,9 +77,9 @@ TABLES: dict[str, type[Table]] = {
         DatasetVersions,
         TrainedModels,
         ModelEvaluations,
-        ChoiceFigures,
+        ClassificationFigures,
         ModelSlices,
-        ModelFindings,
+        ModelErrors,
         MissedByModel,
         ModelAgreement,
         RoundReports,
@@ -109,11 +109,12 @@ __all__ = [
     "Annotations",
     "AnnotatorPace",
     "AnnotatorQuality",
-    "AuditFrame",
     "AutoLabels",
     "BatchDrift",
+    "CalibrationFrame",
+    "CertificateRechecks",
     "Certificates",
-    "ChoiceFigures",
+    "ClassificationFigures",
     "CleanedImages",
     "Column",
     "Conflicts",
@@ -130,14 +131,13 @@ __all__ = [
     "LabelTasks",
     "MissedByModel",
     "ModelAgreement",
+    "ModelErrors",
     "ModelEvaluations",
-    "ModelFindings",
     "ModelPredictions",
     "ModelSlices",
-    "OddImages",
+    "OutlierImages",
     "PredictedImages",
     "RawImages",
-    "Reaudits",
     "ReviewTasks",
     "ReviewedLabels",
     "RoundReports",

@@ -1,30 +1,24 @@
 """Annotations, counted or not."""
 
-from annotation_platform.schema.tables.shared import (
-    ANNOTATION_ID,
-    ANNOTATOR,
-    IMAGE_ID,
-    ROUND_ID,
-    TASK_ID,
-    AnnotationState,
-    Purpose,
-)
+from annotation_platform.schema.tables import shared
 from annotation_platform.schema.tables.table import Table, count, number, states, text, time
 
 
-class Annotations(Table, name="annotations", renamed_from=("answers",)):
-    """Every answer ever seen in a round, counted or not: what people are paid by."""
+class Annotations(Table, name="annotations", version=2, renamed_from=("answers",)):
+    """Every annotation of a round, counted or not; payment depends on this table."""
 
-    round_id = ROUND_ID
-    annotation_id = ANNOTATION_ID.as_key().formerly("answer_id")
-    task_id = TASK_ID
-    image_id = IMAGE_ID
-    place = count("the copy that was answered", low=None)
-    purpose = states("label or gold; empty if no such task was asked", Purpose, or_empty=True)
-    annotator = ANNOTATOR
-    state = states("counted, or why not", AnnotationState)
+    round_id = shared.ROUND_ID
+    annotation_id = shared.ANNOTATION_ID.as_key().formerly("answer_id")
+    task_id = shared.TASK_ID
+    image_id = shared.IMAGE_ID
+    assignment = count("number of the assignment", low=None).formerly("place")
+    purpose = states(
+        "label or gold; empty if the round has no such task", shared.Purpose, or_empty=True
+    )
+    annotator = shared.ANNOTATOR
+    state = states("counted, or why not", shared.AnnotationState).formerly(foreign="unassigned")
     detail = text("why it is not counted, as a sentence; empty if it is")
-    revisions = count("states of it that were seen")
+    revisions = count("revisions that were collected")
     lead_time_seconds = number("seconds spent on it", 0, unit="seconds")
-    created_at = time("when it was first given")
-    submitted_at = time("when it took its present form")
+    created_at = time("when it was first submitted")
+    submitted_at = time("when it was last changed")

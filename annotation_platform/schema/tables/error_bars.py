@@ -4,24 +4,22 @@ from annotation_platform.schema.tables.shared import ROUND_ID
 from annotation_platform.schema.tables.table import Table, count, number, text
 
 
-class ErrorBars(Table, name="error_bars"):
-    """How many labels of a version are wrong, of all classes and of each one."""
+class ErrorBars(Table, name="error_bars", version=2):
+    """The estimated share of wrong labels of a version, overall and by class."""
 
     round_id = ROUND_ID.as_key()
-    class_name = text("a class; empty: all together", key=True)
-    origin = text(
-        "whose labels it speaks of: people, auto, or where they came along from", key=True
-    )
+    class_name = text("class; empty: all classes together", key=True)
+    origin = text("origin of the labels: people, auto, or the source of imported labels", key=True)
     design = text(
-        "labels drawn one by one, whole images, or the bound of a certificate",
+        "whether labels or whole images were sampled, or a certificate gives the bound",
         one_of=["labels", "images", "certificate"],
         key=True,
     ).formerly(pictures="images")
-    labels = count("labels that it speaks of")
-    audited = count("labels that were looked at")
-    images = count("images that were looked at; 0 where labels were drawn").formerly("pictures")
-    wrong = count("of the audited, found to be wrong")
+    labels = count("labels of this class and origin")
+    reviewed = count("labels that were reviewed").formerly("audited")
+    images = count("images that were reviewed; 0 where labels were sampled").formerly("pictures")
+    wrong = count("reviewed labels that are wrong")
     rate = number("estimated share of wrong labels", 0, 1)
-    low = number("lower end of its interval", 0, 1)
-    high = number("upper end of its interval", 0, 1)
-    level = number("of the interval", 0, 1)
+    low = number("lower end of the confidence interval", 0, 1)
+    high = number("upper end of the confidence interval", 0, 1)
+    level = number("confidence level of the interval", 0, 1)

@@ -9,5 +9,5 @@ class ImageEmbeddings(Table, name="image_embeddings"):
 
     round_id = ROUND_ID
     image_id = IMAGE_ID.as_key()
-    embedder = text("name and version of what made the vector", key=True)
+    embedder = text("name and version of the embedder", key=True)
     vector = Column("object", "float32 values of unit length")

@@ -5,19 +5,19 @@ from annotation_platform.schema.tables.table import Table, count, flag, number, 
 
 
 class ModelSlices(Table, name="model_slices"):
-    """How well a round's model does by class, size and kind of test image, the weakest first."""
+    """Quality of a round's model by class, size and kind of test image, the weakest first."""
 
     round_id = ROUND_ID
     kind = text("class, size, dark, bright, blurred, source, device or round", key=True)
-    name = text("which class, size or value, or where the tail begins", key=True)
+    name = text("class, size or value, or where the tail begins", key=True)
     images = count("test images in it")
     boxes = count("true boxes in it")
     map = number("mean average precision over IoU 0.5 to 0.95, 0 to 1", 0, 1)
     map_low = number("lower end of its 95 % interval", 0, 1)
     map_high = number("upper end of its 95 % interval", 0, 1)
     map50 = number("the same at IoU 0.5", 0, 1)
-    others_map = number("map of what it is compared with, 0 to 1", 0, 1)
-    difference = number("how much better than those, class by class", -1, 1)
-    upper = number("upper end of the difference, corrected for many looks", -1, 1)
+    others_map = number("map of the other images or classes, 0 to 1", 0, 1)
+    difference = number("difference of map to those, class by class", -1, 1)
+    upper = number("upper end of the difference, corrected for multiple comparisons", -1, 1)
     weak = flag("whether it is worse beyond chance: upper is below 0")
     rank = count("position from the weakest, from 0")

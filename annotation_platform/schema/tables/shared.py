@@ -41,11 +41,11 @@ class Purpose(StrEnum):
 
 
 class TaskState(StrEnum):
-    """How far a task is; ``left``: its round was closed before it was complete."""
+    """How far a task is; ``abandoned``: its round was closed before it was complete."""
 
-    ANNOTATED = "answered"
+    ANNOTATED = "annotated"
     WAITING = "waiting"
-    LEFT = "left"
+    ABANDONED = "abandoned"
     CANCELLED = "cancelled"
 
 
@@ -56,7 +56,7 @@ class AnnotationState(StrEnum):
     SKIPPED = "skipped"
     LATE = "late"
     REPEATED = "repeated"
-    FOREIGN = "foreign"
+    UNASSIGNED = "unassigned"
 
 
 class ReviewDecision(StrEnum):
@@ -77,43 +77,43 @@ class Split(StrEnum):
     TEST = "test"
 
 
-class FindingKind(StrEnum):
+class ErrorKind(StrEnum):
     """Types of detection errors, see ``models/evaluation/findings.py``."""
 
-    MISS = "miss"
+    MISSED = "missed"
     BACKGROUND = "background"
-    CLASS = "class"
-    PLACE = "place"
-    CLASS_AND_PLACE = "class_and_place"
+    CLASSIFICATION = "classification"
+    LOCALIZATION = "localization"
+    BOTH = "both"
     DUPLICATE = "duplicate"
 
 
 class IssueKind(StrEnum):
     """Types of label issues, see ``curation/label_issues.py``."""
 
-    WRONG = "wrong"
+    SPURIOUS = "spurious"
     SWAPPED = "swapped"
-    PLACED = "placed"
-    MISSED = "missed"
+    BADLY_LOCATED = "badly_located"
+    OVERLOOKED = "overlooked"
 
 
 class SelectionRule(StrEnum):
     """The term of the selection that chose an image."""
 
-    PINNED = "pinned"
-    REAUDIT = "reaudit"
-    AUDIT = "audit"
+    INCLUDED = "included"
+    RECHECK = "recheck"
+    CALIBRATION = "calibration"
     OUTLIER = "outlier"
     RARE = "rare"
     UNCERTAIN = "uncertain"
     DIVERSE = "diverse"
     RANDOM = "random"
-    REST = "rest"
+    REMAINING = "remaining"
     ALL = "all"
 
 
 SPLITS = [each.value for each in Split]
-FINDING_KINDS = tuple(each.value for each in FindingKind)
+ERROR_KINDS = tuple(each.value for each in ErrorKind)
 
 ROUND_ID = text("the round", pattern=ROUND)
 IMAGE_ID = text("SHA-256 of the landed bytes", pattern=SHA256)
@@ -121,34 +121,34 @@ LANDED_IMAGE_ID = optional_text(
     "SHA-256 of the landed bytes; missing if unreadable", pattern=SHA256
 )
 SOURCE_KEY = text("name under the landing zone, as it landed")
-STAMP = text("tells two contents under one name apart")
+ARRIVAL_VERSION = text("tells two contents under one name apart").formerly("stamp")
 TASK_ID = text("round, step and image")
 STEP = text("the pipeline step of the task").or_else("labels").as_key()
-PURPOSE = states("label, or gold: the answer is known", Purpose)
+PURPOSE = states("label, or gold: the ground truth is known", Purpose)
 ANNOTATOR = text("pseudonym")
 ANNOTATION_ID = text("back end and annotation id")
-BACKEND_TASK = text("the task's id over there")
+BACKEND_TASK = text("id of the task in the back end")
 LABEL_ID = text("image and running number")
-SHAPE = text("what the label is, see schema/shapes", one_of=SHAPES)
+SHAPE = text("shape of the label, see schema/shapes", one_of=SHAPES)
 CLASS_NAME = optional_text("class, missing where shape is none or unsure")
 X1 = number("left edge of the enclosing box, pixels of the stored image", unit="pixels")
 Y1 = number("top edge, pixels of the stored image", unit="pixels")
 X2 = number("right edge, pixels of the stored image", unit="pixels")
 Y2 = number("bottom edge, pixels of the stored image", unit="pixels")
-GEOMETRY = text("what the box does not say, see schema/shapes; or empty")
-SUPPORT = count("annotators who say so: saw the object, or saw nothing")
-ANNOTATIONS_ON_IMAGE = count("counted answers on the image")
+GEOMETRY = text("what the box does not define, see schema/shapes; or empty")
+SUPPORT = count("annotators who labelled the object, or found nothing")
+ANNOTATIONS_ON_IMAGE = count("counted annotations of the image")
 SPLIT = states("train, val or test", Split)
-EFFECT = number("how far apart the two are, 0 to 1", 0, 1)
-P_VALUE = number("how likely chance alone makes that much", 0, 1)
-DRIFTED = flag("whether it is no chance, and large enough to matter")
-SOURCE = optional_text("camera, site or supplier, as its sidecar says")
-CAPTURED_AT = time("when it was taken")
+EFFECT = number("size of the difference, 0 to 1", 0, 1)
+P_VALUE = number("p-value of the difference", 0, 1)
+DRIFTED = flag("whether the difference is significant and large enough")
+SOURCE = optional_text("camera, site or supplier, from its sidecar")
+CAPTURED_AT = time("when it was captured")
 LATITUDE = number("degrees north", -90, 90, unit="degrees")
 LONGITUDE = number("degrees east", -180, 180, unit="degrees")
-DEVICE = optional_text("what took it")
-LICENCE = optional_text("under which it may be used")
-CONSENT = optional_text("who agreed to what")
+DEVICE = optional_text("device that captured it")
+LICENCE = optional_text("licence under which it may be used")
+CONSENT = optional_text("consent that was given")
 PARENT_ID = optional_text("SHA-256 of the landed video or image that it is a part of")
 FRAME_INDEX = Column("Int64", "position in its parent, from 0", nullable=True, low=0)
 TIMESTAMP_SECONDS = number("time from the start of its parent", 0, unit="seconds")
@@ -159,7 +159,7 @@ OBJECT_GROUP_ID = optional_text("id that labels of one group share, such as part
 OTHER_METADATA = text("further fields of its sidecar as a JSON object; empty if none")
 
 LABEL_COLUMNS = ["shape", "class_name", "x1", "y1", "x2", "y2", "geometry"]
-"""What a row says as a label of ``schema/shapes``."""
+"""The columns of a label of ``schema/shapes``."""
 NO_EXTRAS: dict[str, str | bool | None] = {
     "attributes": "",
     "ignore": False,
@@ -177,4 +177,4 @@ METADATA_COLUMNS = [
     "consent",
     "other_metadata",
 ]
-"""What a sidecar says of its image."""
+"""The columns from the sidecar of an image."""

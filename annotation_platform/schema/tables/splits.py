@@ -5,7 +5,7 @@ from annotation_platform.schema.tables.table import Table, text
 
 
 class Splits(Table, name="splits"):
-    """The split of every image and of what keeps images together, drawn once."""
+    """The split of every image and of every value that keeps images together, drawn once."""
 
     round_id = ROUND_ID
     key = text(

@@ -1,48 +1,42 @@
 """Tasks of a round and their assignments."""
 
-from annotation_platform.schema.tables.shared import (
-    BACKEND_TASK,
-    IMAGE_ID,
-    PURPOSE,
-    ROUND_ID,
-    SHA256,
-    STEP,
-    TASK_ID,
-    TaskState,
-)
+from annotation_platform.schema.tables import shared
 from annotation_platform.schema.tables.table import Table, count, flag, states, text
 
 
 class LabelTasks(Table, name="label_tasks", version=2):
-    """One row per place: each of the k blind copies of each task."""
+    """One row per assignment: each of the k replicas of each task."""
 
-    round_id = ROUND_ID
-    task_id = TASK_ID.as_key()
-    step = STEP
-    image_id = IMAGE_ID
-    place = count("number of the assignment", low=1, key=True)
-    stands_for = count(
+    round_id = shared.ROUND_ID
+    task_id = shared.TASK_ID.as_key()
+    step = shared.STEP
+    image_id = shared.IMAGE_ID
+    assignment = count("number of the assignment", low=1, key=True).formerly("place")
+    fills_assignment = count(
         "the assignment it fills; another one where it replaces a used-up replica", low=1
-    )
+    ).formerly("stands_for")
     assignee = text("the annotator it is assigned to; empty: any annotator")
-    purpose = PURPOSE
-    blind = flag("whether it is shown without predictions")
-    expertise = text("skill that the annotator must have; empty: none")
-    guideline = text("digest of classes and guidelines it was asked under", pattern=SHA256)
-    backend = text("where people answer it")
-    backend_task = BACKEND_TASK
+    purpose = shared.PURPOSE
+    without_predictions = flag("whether it shows no pre-annotations").formerly("blind")
+    expertise = text("required skill of the annotator; empty: none")
+    guideline = text(
+        "digest of the classes and guidelines shown to annotators", pattern=shared.SHA256
+    )
+    backend = text("labelling back end")
+    backend_task = shared.BACKEND_TASK
 
 
 class RoundTasks(Table, name="round_tasks", version=2):
-    """How far each task of a round is."""
+    """The progress of each task of a round."""
 
-    round_id = ROUND_ID
-    task_id = TASK_ID.as_key()
-    step = STEP
-    image_id = IMAGE_ID
-    purpose = PURPOSE
-    places = count("answers asked for")
-    counted = count("answers that hold a place")
+    round_id = shared.ROUND_ID
+    task_id = shared.TASK_ID.as_key()
+    step = shared.STEP
+    image_id = shared.IMAGE_ID
+    purpose = shared.PURPOSE
+    assignments = count("annotations that were requested").formerly("places")
+    counted = count("annotations that are counted")
     state = states(
-        "answered, waiting, left (the round was closed without it) or cancelled", TaskState
-    )
+        "annotated, waiting, abandoned (the round was closed without it) or cancelled",
+        shared.TaskState,
+    ).formerly(answered="annotated", left="abandoned")

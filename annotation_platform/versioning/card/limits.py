@@ -139,7 +139,7 @@ def _of_annotations(facts: FolderFacts) -> Iterator[Limit]:
         yield Limit(
             "little_agreement",
             agreement.mean_share,
-            f"Where several people answered, {agreement.mean_share:.0%} of them saw a label on "
+            f"Where several people annotated, {agreement.mean_share:.0%} of them saw a label on "
             "average.",
         )
     doubtful = [

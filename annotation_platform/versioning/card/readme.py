@@ -123,8 +123,8 @@ def _classes(facts: FolderFacts, link: str) -> list[str]:
         "",
         *_table(["id", "class", *SPLITS, "all", "agreement"], rows),
         "",
-        "Labels by split. Agreement: of the people who answered an image, the share who saw a "
-        "label of it, where two or more answered.",
+        "Labels by split. Agreement: of the people who annotated an image, the share who saw a "
+        "label of it, where two or more annotated.",
         "",
     ]
 

@@ -64,8 +64,8 @@ def test_a_task_with_too_few_annotations_has_all_of_them_and_is_short():
 
 def test_more_annotations_are_asked_for_where_a_class_is_proposed():
     policy = LabelingPolicy(annotations_per_task=1, annotations_by_class={"day": 3})
-    proposed = {task_of(ONE, "a"): frozenset({"day"})}
-    draws = Draws(annotated({"a": "ddd", "b": "ddd"}), policy, proposed)
+    predicted = {task_of(ONE, "a"): frozenset({"day"})}
+    draws = Draws(annotated({"a": "ddd", "b": "ddd"}), policy, predicted)
     drawn = people_of(draws, draws.draw(np.random.default_rng(0)))
     sizes = {task: len(people) for task, people in drawn.items()}
     assert sizes == {task_of(ONE, "a"): 3, task_of(ONE, "b"): 1}

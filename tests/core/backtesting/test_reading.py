@@ -95,15 +95,15 @@ def test_annotations_that_were_asked_for_since_are_of_later_waves(past):
     plan = AssignmentPlan(past.lake.store, ONE)
     now = datetime.now(UTC)
 
-    def places(name, *numbers, stands_for=None):
+    def places(name, *numbers, fills_assignment=None):
         return [
-            Assignment(image_of(name), number, "", "label", "", False, stands_for or number)
+            Assignment(image_of(name), number, "", "label", "", False, fills_assignment or number)
             for number in numbers
         ]
 
     known = plan.add(plan.read(), [*places("a", 1), *places("b", 1)], guideline="", now=now)
     # The second of b replaces its first, the others are asked for because those did not margin.
-    further = [*places("a", 2), *places("b", 2, stands_for=1)]
+    further = [*places("a", 2), *places("b", 2, fills_assignment=1)]
     known = plan.add(known, further, guideline="", now=now)
     plan.add(known, places("a", 3), guideline="", now=now)
     labels = read_record(past.lake, TODAY).labels

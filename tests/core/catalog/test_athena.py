@@ -1,8 +1,6 @@
 """Athena declares the tables of the lake: same columns, same types, same files."""
 
 import re
-import subprocess
-import sys
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -13,6 +11,7 @@ from annotation_platform.errors import SettingsError
 from annotation_platform.schema.tables import TABLES, table_named
 from annotation_platform.storage.objects import LocalObjectStore
 from annotation_platform.storage.round_tables import RoundTables
+from tests.commands import run_command
 
 # A literal of Hive: quotes and backslashes in it are escaped.
 TEXT = r"'(?:[^'\\;]|\\['\\])*'"
@@ -22,6 +21,7 @@ STATEMENT = re.compile(
     rf"COMMENT {TEXT}\nSTORED AS PARQUET\nLOCATION '(?P<location>s3://[^']+/)'",
     re.DOTALL,
 )
+
 # What Athena's manual says that it reads from each type of a Parquet file.
 READS = {
     "large_string": "string",
@@ -86,21 +86,8 @@ def test_a_location_that_cannot_be_is_refused(location):
 
 
 def test_the_command_prints_a_script():
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "annotation_platform.cli",
-            "catalog",
-            "athena-ddl",
-            "--location",
-            "s3://lake",
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
-    )
+    done = run_command("catalog", "athena-ddl", "--location", "s3://lake")
+    assert done.returncode == 0
     statements = [each.strip() for each in done.stdout.split(";")]
     assert statements.pop() == ""
     assert [parse(each)[0] for each in statements] == list(TABLES)

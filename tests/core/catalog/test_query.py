@@ -17,6 +17,7 @@ from annotation_platform.errors import QueryError, SettingsError
 from annotation_platform.ingestion.lake import open_lake
 from annotation_platform.schema.tables import TABLES, ImageEmbeddings, table_named
 from annotation_platform.schema.tables.table import ARROW_TYPES
+from tests.commands import run_command
 
 FIRST, SECOND = "round-0001", "round-0002"
 
@@ -40,7 +41,7 @@ def cleaned(round_id, number, outcome="accepted", **known):
         **{
             "round_id": round_id,
             "source_key": f"{number}.jpg",
-            "stamp": "1-1",
+            "arrival_version": "1-1",
             "image_id": digest(number),
             "outcome": outcome,
             "width": 100,
@@ -306,7 +307,7 @@ def test_a_frame_keeps_text_times_and_what_is_missing(lake, home):
         "human_labels",
         round_id=FIRST,
         image_id=digest(1),
-        place=1,
+        assignment=1,
         revision=digest(1),
         label_id="a:0",
         shape="none",
@@ -359,14 +360,7 @@ def test_importing_the_package_imports_nothing_heavy():
 
 
 def run(home, *arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "annotation_platform.cli", *arguments],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "ANNOTATION_HOME": str(home)},
-        timeout=120,
-        check=False,
-    )
+    return run_command(*arguments, environment={"ANNOTATION_HOME": str(home)})
 
 
 def test_the_command_prints_json(home):

@@ -76,12 +76,12 @@ def test_unequal_blind_shares_do_not_pass_for_anchoring():
 
 
 def test_one_persons_estimate_is_the_ratio_of_disagreements():
-    # 40 of 100 shown and 80 of 100 blind decisions differ from the proposal: 1 - 0.4 / 0.8.
+    # 40 of 100 shown and 80 of 100 hidden decisions differ from the prediction: 1 - 0.4 / 0.8.
     shown = np.repeat([True, False], 100)
     agreed = np.concatenate([np.arange(100) >= 40, np.arange(100) >= 80])
     made = pd.DataFrame({"annotator": "ada", "shown": shown, "agreed": agreed})
     row = anchoring_by_person(made).iloc[0]
-    assert (row["shown"], row["blind"]) == (100, 100)
+    assert (row["shown"], row["hidden"]) == (100, 100)
     assert row["anchoring"] == pytest.approx(0.5)
     assert row["low"] < 0.5 < row["high"]
     assert crowd_anchoring(made).anchoring == pytest.approx(0.5)
@@ -136,7 +136,7 @@ def annotation(image, person, *labels, blind=False):
                 "annotator": person,
                 "shape": shape,
                 "class_name": name,
-                "blind": blind,
+                "without_predictions": blind,
                 **dict(zip(BOX, map(float, box), strict=True)),
             }
         )

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from annotation_platform.curation.auto_accept import AcceptanceCandidates, accept_labels
-from annotation_platform.curation.reaudits import contradicted
+from annotation_platform.curation.rechecks import contradicted
 from annotation_platform.curation.units import Audit, audited_units, expected_units
 from annotation_platform.errors import TableError
 from annotation_platform.policy import AutoAcceptPolicy
@@ -112,7 +112,7 @@ def test_certified_images_become_labels_with_the_time_saved(good_round):
     assert (found.labels["image_id"].value_counts() == 4).all()
     assert set(found.seen_again) <= taken
     assert len(found.seen_again) == math.ceil(0.05 * len(taken))
-    marked = found.labels.loc[found.labels["seen_again"], "image_id"]
+    marked = found.labels.loc[found.labels["recheck_sample"], "image_id"]
     assert sorted(set(marked)) == found.seen_again
     assert found.seconds_saved == 12.0 * (len(taken) - len(found.seen_again))
     overall = found.certificates.set_index("class_name").loc[""]

@@ -48,7 +48,7 @@ def drift(batch, reference, seed=0, **options):
     [
         pytest.param({"light": 60.0}, ["brightness"], id="darker"),
         pytest.param({"shares": (0.1, 0.3, 0.6)}, ["classes"], id="a class surges"),
-        pytest.param({"place": 1.5}, ["look"], id="another scene"),
+        pytest.param({"place": 1.5}, ["appearance"], id="another scene"),
         pytest.param({"side": 1280}, ["aspect", "pixels"], id="another camera"),
         pytest.param({"objects": 12.0}, ["objects"], id="crowded"),
         pytest.param({}, [], id="more of the same"),
@@ -89,7 +89,7 @@ def test_an_image_unlike_all_others_is_named_with_the_reason():
     new.vectors.at[7, "vector"] = -np.eye(16)[0]
     new.images.loc[11, "brightness"] = 2.0
     found = drift(new, known)
-    outliers = found.outliers.set_index("image_id")["why"]
+    outliers = found.outliers.set_index("image_id")["reason"]
     assert outliers.index[0] == unlike
     assert "unlike every known image" in outliers[unlike]
     assert "brightness 2" in outliers[dark]

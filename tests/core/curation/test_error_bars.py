@@ -200,7 +200,7 @@ def test_a_image_that_is_looked_at_more_often_counts_for_less():
     bar = image_error_bars(findings, round_id=ROUND, labels={"cat": 440}).iloc[0]
     assert bar["rate"] == pytest.approx(20 / 440)
     assert bar["low"] < 20 / 440 < bar["high"] < 0.2
-    assert (bar["labels"], bar["audited"]) == (440, 80)
+    assert (bar["labels"], bar["reviewed"]) == (440, 80)
 
 
 def test_labels_without_a_person_have_the_bound_of_their_certificate():

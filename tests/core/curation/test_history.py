@@ -30,7 +30,7 @@ def states(found):
 
 
 ARRIVED = events("landed", "clean")
-PUBLISHED = [*ARRIVED, *events(("queued", 0), ("answered", 1), "consensus", ("exported", 5))]
+PUBLISHED = [*ARRIVED, *events(("queued", 0), ("annotated", 1), "consensus", ("exported", 5))]
 
 
 @pytest.mark.parametrize(
@@ -38,13 +38,13 @@ PUBLISHED = [*ARRIVED, *events(("queued", 0), ("answered", 1), "consensus", ("ex
     [
         pytest.param(PUBLISHED, id="undisputed"),
         pytest.param(
-            [*PUBLISHED, *events(("exported", 6), ("answered", 7), ("exported", 8))],
+            [*PUBLISHED, *events(("exported", 6), ("annotated", 7), ("exported", 8))],
             id="several versions, and an answer that came late",
         ),
         pytest.param(
             [
                 *ARRIVED,
-                *events(("queued", 0), ("answered", 1), "consensus", ("in review", 2)),
+                *events(("queued", 0), ("annotated", 1), "consensus", ("in review", 2)),
                 *events(("reviewed", 3), ("exported", 5)),
             ],
             id="reviewed",
@@ -54,7 +54,9 @@ PUBLISHED = [*ARRIVED, *events(("queued", 0), ("answered", 1), "consensus", ("ex
         ),
         pytest.param(
             [
-                *events("landed", "clean", "imported", ("queued", 0), ("left", 1), ("exported", 2)),
+                *events(
+                    "landed", "clean", "imported", ("queued", 0), ("abandoned", 1), ("exported", 2)
+                ),
             ],
             id="imported labels without annotations",
         ),
@@ -72,18 +74,20 @@ PUBLISHED = [*ARRIVED, *events(("queued", 0), ("answered", 1), "consensus", ("ex
         pytest.param(
             [
                 *ARRIVED,
-                *events(("queued", 0), ("left", 1)),
-                *events(("queued", 2), ("answered", 4), "consensus", round_id="round-0002"),
-                *events(("answered", 3)),
+                *events(("queued", 0), ("abandoned", 1)),
+                *events(("queued", 2), ("annotated", 4), "consensus", round_id="round-0002"),
+                *events(("annotated", 3)),
             ],
-            id="left, asked again, and answered in both rounds",
+            id="left, asked again, and annotated in both rounds",
         ),
         pytest.param(
             [
                 *ARRIVED,
-                *events(("queued", 0), ("left", 1), ("answered", 2), ("reopened", 3), "consensus"),
+                *events(
+                    ("queued", 0), ("abandoned", 1), ("annotated", 2), ("reopened", 3), "consensus"
+                ),
             ],
-            id="answered late, and re-opened for it",
+            id="annotated late, and re-opened for it",
         ),
         pytest.param(
             [*PUBLISHED, *events(("cancelled", 6), ("reopened", 7), ("exported", 8))],
@@ -93,7 +97,7 @@ PUBLISHED = [*ARRIVED, *events(("queued", 0), ("answered", 1), "consensus", ("ex
             [
                 *ARRIVED,
                 *events("accepted", ("exported", 3), round_id="round-0002"),
-                *events(("queued", 5), ("answered", 6), "consensus", round_id="round-0003"),
+                *events(("queued", 5), ("annotated", 6), "consensus", round_id="round-0003"),
                 *events(("exported", 7), round_id="round-0003"),
             ],
             id="accepted without a person, and asked about later",
@@ -113,24 +117,24 @@ def test_what_may_happen_to_a_image(steps):
             id="asked about though it is in quarantine",
         ),
         pytest.param(
-            [*ARRIVED, *events(("answered", 1))], "answered", "clean", id="answered unasked"
+            [*ARRIVED, *events(("annotated", 1))], "annotated", "clean", id="annotated unasked"
         ),
         pytest.param(
             [*ARRIVED, *events(("queued", 0), "consensus")], "consensus", "queued",
             id="resolved without an answer",
         ),
         pytest.param(
-            [*ARRIVED, *events(("queued", 0), ("left", 1), ("answered", 2), "consensus")],
-            "consensus", "left", id="resolved though the round was closed without it",
+            [*ARRIVED, *events(("queued", 0), ("abandoned", 1), ("annotated", 2), "consensus")],
+            "consensus", "abandoned", id="resolved though the round was closed without it",
         ),
         pytest.param(
-            [*ARRIVED, *events(("queued", 0), ("answered", 1), ("exported", 5))],
-            "exported", "answered", id="published unresolved",
+            [*ARRIVED, *events(("queued", 0), ("annotated", 1), ("exported", 5))],
+            "exported", "annotated", id="published unresolved",
         ),
         pytest.param(
             [
                 *ARRIVED,
-                *events(("queued", 0), ("answered", 1), "consensus", ("in review", 2)),
+                *events(("queued", 0), ("annotated", 1), "consensus", ("in review", 2)),
                 *events(("exported", 3), ("reviewed", 9)),
             ],
             "exported", "in review", id="published before the reviewer decided",
@@ -140,8 +144,8 @@ def test_what_may_happen_to_a_image(steps):
             id="published after the round was cancelled",
         ),
         pytest.param(
-            [*ARRIVED, *events(("queued", 0), ("answered", 1), ("reopened", 2))],
-            "reopened", "answered", id="re-opened though it was open",
+            [*ARRIVED, *events(("queued", 0), ("annotated", 1), ("reopened", 2))],
+            "reopened", "annotated", id="re-opened though it was open",
         ),
         pytest.param(
             [*PUBLISHED, *events(("exported", 9), round_id="round-0002")], "exported", "clean",
@@ -166,34 +170,34 @@ def test_what_may_not_happen_names_image_round_and_both_states(steps, now, befor
 def test_what_has_no_time_stands_as_early_as_what_it_rests_on_allows():
     steps = [
         *ARRIVED,
-        *events(("queued", 0), ("answered", 1), ("answered", 2), "consensus", ("in review", 3)),
-        *events(("answered", 4), ("reviewed", 6)),
+        *events(("queued", 0), ("annotated", 1), ("annotated", 2), "consensus", ("in review", 3)),
+        *events(("annotated", 4), ("reviewed", 6)),
     ]
     assert states(in_order(steps)) == [
-        "landed", "clean", "queued", "answered", "answered", "consensus", "in review", "answered",
-        "reviewed",
+        "landed", "clean", "queued", "annotated", "annotated", "consensus", "in review",
+        "annotated", "reviewed",
     ]  # fmt: skip
     # Merged again: the obsolete review follows its request, not version one.
-    again = [*PUBLISHED, *events(("answered", 6), ("in review", 7), "reviewed", ("exported", 8))]
+    again = [*PUBLISHED, *events(("annotated", 6), ("in review", 7), "reviewed", ("exported", 8))]
     assert states(in_order(again))[4:] == [
-        "consensus", "exported", "answered", "in review", "reviewed", "exported"
+        "consensus", "exported", "annotated", "in review", "reviewed", "exported"
     ]  # fmt: skip
     require_legal(IMAGE, in_order(again))
 
 
 def test_what_was_accepted_stands_behind_what_led_to_its_round():
-    left = [*ARRIVED, *events(("queued", 0), ("left", 4))]
+    left = [*ARRIVED, *events(("queued", 0), ("abandoned", 4))]
     accepted = ImageEvent("accepted", None, "round-0002", "", "", not_before=at(5))
     exported = events(("exported", 9), round_id="round-0002")
     path = in_order([*exported, accepted, *left])
-    assert states(path) == ["landed", "clean", "queued", "left", "accepted", "exported"]
+    assert states(path) == ["landed", "clean", "queued", "abandoned", "accepted", "exported"]
     require_legal(IMAGE, path)
 
 
 def test_a_clock_that_runs_late_does_not_put_an_annotation_before_its_question():
-    steps = [*ARRIVED, *events(("queued", 0), ("answered", -3), "consensus")]
+    steps = [*ARRIVED, *events(("queued", 0), ("annotated", -3), "consensus")]
     found = in_order(steps)
-    assert states(found) == ["landed", "clean", "queued", "answered", "consensus"]
+    assert states(found) == ["landed", "clean", "queued", "annotated", "consensus"]
     assert found[3].at == at(-3)
 
 
@@ -202,7 +206,7 @@ def test_a_version_of_the_same_second_comes_after_what_it_rests_on():
     decided = replace(decided, at=at(1) + timedelta(milliseconds=700))
     steps = [
         *ARRIVED,
-        *events(("queued", 0), ("answered", 0.5), "consensus", ("in review", 0.7)),
+        *events(("queued", 0), ("annotated", 0.5), "consensus", ("in review", 0.7)),
         decided,
         *events(("exported", 1)),
     ]
@@ -221,12 +225,12 @@ def walks(draw):
         state = draw(st.sampled_from(sorted((LEGAL[here] | STAYS.get(here, set())) - {"imported"})))
         arrives = state in ("landed", "clean", "duplicate", "quarantined")
         happened += events(state if arrives else (state, minute), round_id=key)
-        if here in ("left", "cancelled") and state == "answered":
-            back[key] = "answered" if "answered" in LEGAL[back[key]] else back[key]
+        if here in ("abandoned", "cancelled") and state == "annotated":
+            back[key] = "annotated" if "annotated" in LEGAL[back[key]] else back[key]
         elif state == "reopened":
             current[key] = back[key]
         elif not arrives and state in LEGAL[here]:
-            if state in ("left", "cancelled") and here not in ("left", "cancelled"):
+            if state in ("abandoned", "cancelled") and here not in ("abandoned", "cancelled"):
                 back[key] = here
             current[key] = state
     return happened

@@ -59,7 +59,7 @@ class Round:
         same = {
             "round_id": "round-0001",
             "source_key": f"{number}.png",
-            "stamp": "1-1",
+            "arrival_version": "1-1",
             "image_id": image_id,
         }
         raw = dict.fromkeys(RawImages.empty().columns)

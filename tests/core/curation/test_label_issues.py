@@ -51,16 +51,20 @@ def judged(labels, proposals, **options):
     [
         pytest.param([("cat", HERE, 0.95)], None, None, None, id="confirmed"),
         pytest.param([("dog", HERE, 0.95)], "swapped", 19 / 95, "label-0", id="another class"),
-        pytest.param([("cat", SHIFTED, 0.95)], "placed", 19 / 95, "label-0", id="not there"),
+        pytest.param([("cat", SHIFTED, 0.95)], "badly_located", 19 / 95, "label-0", id="not there"),
         # By the chance that nothing is proposed at an object, 1 / 20: 20 / 76.
-        pytest.param([], "wrong", 20 / 96, "label-0", id="nothing proposed"),
+        pytest.param([], "spurious", 20 / 96, "label-0", id="nothing proposed"),
         pytest.param(
-            [("cat", HERE, 0.95), ("dog", ELSEWHERE, 0.95)], "missed", 19 / 95, None, id="no label"
+            [("cat", HERE, 0.95), ("dog", ELSEWHERE, 0.95)],
+            "overlooked",
+            19 / 95,
+            None,
+            id="no label",
         ),
         pytest.param(
             [("cat", HERE, 0.5), ("dog", HERE, 0.95)], "swapped", 19 / 190, "label-0", id="both"
         ),
-        pytest.param([("cat", HERE, np.nan)], "wrong", 20 / 96, "label-0", id="no number"),
+        pytest.param([("cat", HERE, np.nan)], "spurious", 20 / 96, "label-0", id="no number"),
     ],
 )
 def test_what_is_suspected_of_a_label_and_how_much(proposals, kind, score, label_id):
@@ -77,7 +81,7 @@ def test_what_is_suspected_of_a_label_and_how_much(proposals, kind, score, label
 def test_two_proposals_round_one_object_are_one_suspicion():
     twice = proposals_of(("cat", HERE, 0.9), ("dog", (12.0, 10.0, 50.0, 50.0), 0.8))
     issues = judged(labels_of(), twice)
-    assert issues[["kind", "class_name"]].to_numpy().tolist() == [["missed", "cat"]]
+    assert issues[["kind", "class_name"]].to_numpy().tolist() == [["overlooked", "cat"]]
 
 
 def test_the_score_is_the_same_alone_and_in_a_batch_and_in_any_order():
@@ -155,7 +159,7 @@ def test_of_several_choices_wrong_and_missed_ones_are_found(rate):
     assert right.mean() >= 0.51
     assert right.sum() >= 0.6 * flip.sum()
     chosen = given[rows, columns]
-    assert (found["kind"] == np.where(chosen, "wrong", "missed")).all()
+    assert (found["kind"] == np.where(chosen, "spurious", "overlooked")).all()
     assert (found["label_id"].notna() == chosen).all()
     assert found["score"].is_monotonic_decreasing
     # A class that is chosen for every image or for none cannot be judged.

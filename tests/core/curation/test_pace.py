@@ -54,7 +54,7 @@ def test_more_objects_take_longer_but_not_by_label():
     rng = np.random.default_rng(2)
     before = annotations("before", rng, people={"ada": SLOW})
     found = pace(annotations("now", rng, people={"ada": SLOW}, objects=15.0), before).table
-    assert list(found.set_index("feature")["drifted"][["answer", "label"]]) == [True, False]
+    assert list(found.set_index("feature")["drifted"][["annotation", "label"]]) == [True, False]
     assert list(found["earlier_annotations"]) == [30, 30]
 
 

@@ -18,5 +18,5 @@ from annotation_platform.schema.rounds import Arrival
 )
 def test_an_arrival_without_exactly_one_outcome_is_named(cleaned, expected):
     arrivals = [Arrival(name, "stamp", 7) for name in ("a.jpg", "b.jpg")]
-    rows = pd.DataFrame({"source_key": cleaned, "stamp": "stamp"})
+    rows = pd.DataFrame({"source_key": cleaned, "arrival_version": "stamp"})
     assert missing_outcomes(arrivals, rows) == expected

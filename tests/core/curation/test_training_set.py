@@ -10,11 +10,11 @@ from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.tables import (
     AutoLabels,
+    CertificateRechecks,
     Certificates,
     CleanedImages,
     ImportedLabels,
     RawImages,
-    Reaudits,
     ReviewedLabels,
     RoundTasks,
     Splits,
@@ -36,7 +36,7 @@ def cleaned(round_id, number, *, group=None):
     return row | {
         "round_id": round_id,
         "source_key": f"{number}.jpg",
-        "stamp": "1-1",
+        "arrival_version": "1-1",
         "image_id": digest(number),
         "outcome": "accepted",
         "reason": "",
@@ -79,15 +79,15 @@ def task(round_id, number):
         "task_id": f"{round_id}/boxes/{digest(number)}",
         "image_id": digest(number),
         "purpose": "label",
-        "places": 3,
+        "assignments": 3,
         "counted": 3,
-        "state": "answered",
+        "state": "annotated",
     }
 
 
 def raw(round_id, number, **metadata):
     row = dict.fromkeys(RawImages.empty().columns)
-    same = {"round_id": round_id, "source_key": f"{number}.jpg", "stamp": "1-1"}
+    same = {"round_id": round_id, "source_key": f"{number}.jpg", "arrival_version": "1-1"}
     facts = {"image_id": digest(number), "byte_size": 10, "problem": "", "other_metadata": ""}
     return row | same | facts | metadata
 
@@ -337,7 +337,7 @@ def add_auto(tables, round_id, numbers, *, box=(1.0, 2.0, 30.5, 40.25), name="ca
     marked = {
         "score": 0.99,
         "confidence": 0.98,
-        "seen_again": False,
+        "recheck_sample": False,
         "weights_sha256": digest(7),
     }
     rows = [label(round_id, n, box=box, name=name) | marked for n in numbers]
@@ -411,7 +411,7 @@ def test_one_certificate_stands_at_a_time_and_what_others_accepted_is_named(tabl
         "alpha": 0.05,
         "contradicted": True,
     }
-    tables.write(Reaudits, "round-0004", Reaudits.from_rows([contradicted]))
+    tables.write(CertificateRechecks, "round-0004", CertificateRechecks.from_rows([contradicted]))
     found, why = accepted()
     assert found == {digest(number): "cat" for number in range(10, 15)}
     assert set(why) == {digest(15), digest(16)}

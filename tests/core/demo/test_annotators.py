@@ -191,7 +191,7 @@ def test_the_platform_measures_the_anchoring_that_was_set():
                 "image_id": image_id,
                 "annotation_id": f"{image_id} {person.name}",
                 "annotator": person.name,
-                "blind": without_predictions,
+                "without_predictions": without_predictions,
             }
             set_to = replace(person, anchoring=0.3)
             seen = [] if without_predictions else [predicted]

@@ -267,7 +267,7 @@ OUTCOMES = {
     15: (None, "drawn on an image of 640 × 480 pixels, the stored one has 64 × 48"),
     16: (None, "x is '10', not a usable number"),
     17: (None, "drawn on an image of None × None pixels"),
-    18: (SOUND, "said twice, counted once"),
+    18: (SOUND, "given twice, counted once"),
     # An e-mail address is none of what is read; the ledger's tests show that it stays there.
     19: (SOUND, ""),
     20: (None, "is not in the ontology"),

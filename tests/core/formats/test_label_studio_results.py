@@ -473,7 +473,7 @@ def test_a_class_under_an_earlier_name_counts_under_todays():
 def test_the_same_region_said_twice_counts_once_and_is_noted():
     parsed = parse(region(), region())
     assert len(parsed.labels) == 1
-    assert (parsed.problems, parsed.refused) == (["region r1: said twice, counted once"], 0)
+    assert (parsed.problems, parsed.refused) == (["region r1: given twice, counted once"], 0)
 
 
 def test_two_equal_boxes_drawn_apart_are_two():

@@ -16,7 +16,7 @@ def plan(signatures):
     table = signature_rows(signatures)
     table["image_id"] = ["a" * 64] * signatures
     return ErasurePlan(
-        asked="image a", reason="asked to", by="ada", at=datetime(2026, 5, 1, tzinfo=UTC),
+        request="image a", reason="asked to", by="ada", at=datetime(2026, 5, 1, tzinfo=UTC),
         images=("a" * 64,) * signatures, landed=(("a.jpg", "1", ""),), sidecars=("b" * 64,),
         sizes=(17,), models=(("c" * 64, "training-set@v1.0.0"),), bits=4, signatures=table,
         tokens={"a" * 64: "d" * 64}, old=("tables/x.parquet",),
@@ -24,7 +24,7 @@ def plan(signatures):
             versions={"training-set@v1.0.0": 1}, withdrawn=(), moves=(Move("refs/x", "1", "2"),),
             commits={"1": "2"}, folders={"3.dir": "4.dir"}, objects=(("remote", "5"),),
         ),
-        done=("moving tags",), counts={"annotations": 3},
+        done=("moving tags",), counts={"annotations": 3, "named": 1},
     )  # fmt: skip
 
 
@@ -37,7 +37,9 @@ def test_a_stored_plan_is_read_as_it_was_written(tmp_path, signatures, release):
     if release == "v0.1.0":
         content = json.loads(store.get(PLAN))
         content["likenesses"] = content.pop("signatures")
+        content["asked"] = content.pop("request")
         content["counts"]["answers"] = content["counts"].pop("annotations")
+        content["counts"]["asked"] = content["counts"].pop("named")
         store.put(PLAN, json.dumps(content).encode())
     read = read_plan(store)
     assert read.signatures.tobytes() == written.signatures.tobytes()

@@ -112,7 +112,10 @@ def clean(tmp_path):
             digest = hashlib.sha256(data).hexdigest()
             store.create(raw_key(digest), data)
             row = {"round_id": round_id, "source_key": name, "image_id": digest, "problem": ""}
-            row |= {"stamp": (stamps or {}).get(name, f"{len(data)}-1"), "byte_size": len(data)}
+            row |= {
+                "arrival_version": (stamps or {}).get(name, f"{len(data)}-1"),
+                "byte_size": len(data),
+            }
             rows.append({"other_metadata": "", **row, **(columns or {}).get(name, {})})
         earlier = pd.concat([CleanedImages.empty(), *rounds], ignore_index=True)
         cleaned = clean_round(RawImages.from_rows(rows), earlier, store, policy)

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from collections import Counter
 
 import numpy as np
@@ -14,6 +12,7 @@ from annotation_platform.errors import DataError
 from annotation_platform.images.duplicates import find_duplicates
 from annotation_platform.images.signature import seen_as, set_signature, signature, signature_rows
 from annotation_platform.images.similar_pairs import find_similar
+from tests.commands import run_command
 from tests.core.images.conftest import public_pairs, saved, scene
 
 
@@ -169,21 +168,14 @@ def test_the_command_prints_one_object(tmp_path):
     for name in ("a.jpg", "[b].jpg"):
         (tmp_path / name).write_bytes(saved(scene(1)))
     (tmp_path / "notes.txt").write_text("no image")
-    command = [
-        sys.executable,
-        "-m",
-        "annotation_platform.cli",
-        "dataset",
-        "duplicates",
-        str(tmp_path),
-    ]
-    done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)
+    done = run_command("dataset", "duplicates", tmp_path, "--json")
+    assert done.returncode == 0
     assert json.loads(done.stdout) == {
         "groups": [["[b].jpg", "a.jpg"]],
         "pairs": [{"a": "[b].jpg", "b": "a.jpg", "kind": "exact_bytes", "distance": 0}],
         "skipped": [{"path": "notes.txt", "reason": "not an image"}],
     }
-    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    shown = run_command("dataset", "duplicates", tmp_path).stdout
     assert "[b].jpg" in shown
     assert "2 images in 1 groups" in shown
 

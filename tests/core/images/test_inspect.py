@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +10,8 @@ from annotation_platform.errors import DataError
 from annotation_platform.images.decoding import decode
 from annotation_platform.ingestion.inspect import count_outcomes, inspect_files
 from annotation_platform.storage.s3 import Bucket
-from tests.core.images.conftest import POLICY, PROJECT_ROOT, saved, scene
+from tests.commands import run_command
+from tests.core.images.conftest import POLICY, saved, scene
 
 
 def test_a_folder_of_traps_is_listed_without_following_or_waiting(tmp_path):
@@ -57,15 +56,8 @@ def test_the_command_prints_one_row_a_file_and_stores_nothing(tmp_path):
     (folder / "cut.jpg").write_bytes(saved(scene(2), "JPEG")[:900])
 
     def run(*arguments):
-        done = subprocess.run(
-            [sys.executable, "-m", "annotation_platform.cli", "dataset", "inspect", *arguments],
-            capture_output=True,
-            text=True,
-            timeout=100,
-            check=False,
-            cwd=PROJECT_ROOT,
-            env={**os.environ, "ANNOTATION_HOME": str(home)},
-        )
+        environment = {"ANNOTATION_HOME": str(home)}
+        done = run_command("dataset", "inspect", *arguments, environment=environment)
         return done.returncode, done.stdout, done.stderr
 
     code, said, _ = run(str(folder), "--json")

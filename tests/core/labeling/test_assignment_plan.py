@@ -94,7 +94,9 @@ def test_a_further_wave_numbers_on_and_asks_nobody_who_knows_the_image(asked_of,
 
 def test_a_further_wave_goes_to_those_who_had_the_least():
     busy = [
-        Assignment(f"image-{n}", 1, "ada", "label", "", without_predictions=False, stands_for=1)
+        Assignment(
+            f"image-{n}", 1, "ada", "label", "", without_predictions=False, fills_assignment=1
+        )
         for n in range(5)
     ]
     assignments = plan_assignments(wanted(8, 1), ["ada", "ben", "cam"], taken=busy)

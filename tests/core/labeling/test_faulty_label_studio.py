@@ -385,7 +385,7 @@ def test_one_number_that_is_none_hides_no_other_annotation_and_is_not_passed_on(
 
 def test_annotations_once_fetched_outlive_the_task_and_the_project(tmp_path):
     ledger = AnnotationsLedger(LocalObjectStore(tmp_path))
-    asked = pd.DataFrame(wanted(2), columns=["task_id", "place"])
+    asked = pd.DataFrame(wanted(2), columns=["task_id", "assignment"])
     tasks = asked.reindex(columns=LabelTasks.empty().columns, fill_value="")
     with running() as server:
         ids = publish(server, 2)

@@ -39,10 +39,10 @@ def asked(assignments=3, *, expertise="", image=IMAGE, purpose="label"):
             "task_id": f"{ROUND}/labels/{image}",
             "step": "labels",
             "image_id": image,
-            "place": range(1, assignments + 1),
-            "stands_for": range(1, assignments + 1),
+            "assignment": range(1, assignments + 1),
+            "fills_assignment": range(1, assignments + 1),
             "purpose": purpose,
-            "blind": [assignment == 2 for assignment in range(1, assignments + 1)],
+            "without_predictions": [assignment == 2 for assignment in range(1, assignments + 1)],
             "expertise": expertise,
             "guideline": "e" * 64,
         }
@@ -107,7 +107,7 @@ def test_an_annotation_takes_a_place_and_everything_else_is_surplus_with_a_reaso
     )
     assert holders(counted) == {1: "ada", 3: "dee"}
     assert reasons(counted) == {
-        "2": "late", "3": "repeated", "4": "skipped", "5": "foreign", "7": "repeated"
+        "2": "late", "3": "repeated", "4": "skipped", "5": "unassigned", "7": "repeated"
     }  # fmt: skip
     assert all(item.detail for item in counted.not_counted)
     assert len(counted.annotations) == 7
@@ -221,7 +221,7 @@ def test_who_judges_no_work_of_their_own_is_foreign_there_and_only_there():
         (TASK, 1): "ben",
         (other, 1): "ada",
     }
-    assert reasons(counted) == {"1": "foreign"}
+    assert reasons(counted) == {"1": "unassigned"}
 
 
 def test_of_a_thousand_annotations_none_counts_for_somebody_who_lacks_the_expertise():
@@ -232,27 +232,27 @@ def test_of_a_thousand_annotations_none_counts_for_somebody_who_lacks_the_expert
     tasks = pd.concat(
         [asked(3, image=image, expertise=rng.choice(list(knows))) for image in images]
     )
-    assignments = tasks[["task_id", "image_id", "place", "expertise"]].to_dict("records")
+    assignments = tasks[["task_id", "image_id", "assignment", "expertise"]].to_dict("records")
     submissions = []
     for number in range(1000):
         assignment = assignments[rng.integers(len(assignments))]
         ids = {key: assignment[key] for key in ("task_id", "image_id")}
-        ids["assignment"] = assignment["place"]
+        ids["assignment"] = assignment["assignment"]
         submissions.append(submission(number, rng.choice(people), minutes=number, **ids))
     rules = Rules(qualified=lambda name, skill, _: name in knows[skill])
     counted = count_annotations(map(as_revision, submissions), tasks, rules)
     skill_of = {
-        (assignment["task_id"], assignment["place"]): assignment["expertise"]
+        (assignment["task_id"], assignment["assignment"]): assignment["expertise"]
         for assignment in assignments
     }
     states = Counter()
     for entry in counted.annotations:
         said_ = entry.revision.submission
         able = said_.author in knows[skill_of[said_.task_id, said_.assignment]]
-        assert (entry.state == "foreign") == (not able)
+        assert (entry.state == "unassigned") == (not able)
         states[entry.state] += 1
     assert states.total() == 1000
-    assert min(states[state] for state in ("counted", "foreign", "late", "repeated")) > 0
+    assert min(states[state] for state in ("counted", "unassigned", "late", "repeated")) > 0
 
 
 @st.composite
@@ -311,7 +311,7 @@ def test_a_back_end_that_was_set_up_anew_and_counts_from_1_again_takes_nobodys_a
 
 
 def test_a_place_is_lost_once_none_of_its_copies_can_be_annotated_any_more():
-    replaced = asked(2).assign(place=[4, 5], stands_for=[1, 2])
+    replaced = asked(2).assign(assignment=[4, 5], fills_assignment=[1, 2])
     tasks = pd.concat([TASKS, replaced])
     # Place 1 was answered twice by one person and assignment 3 is held: nothing of them is lost.
     submissions = [
@@ -374,18 +374,18 @@ def test_the_annotations_table_lists_everything_and_the_round_says_how_far_it_is
     assert table["state"].to_dict() == {
         "simulated:1": "counted",
         "simulated:2": "late",
-        "simulated:3": "foreign",
+        "simulated:3": "unassigned",
         "simulated:4": "counted",
     }
     assert (table["detail"] == "").tolist() == [True, False, False, True]
     assert table["revisions"].tolist() == [2, 1, 1, 1]
     assert table["purpose"].tolist() == ["label", "label", "label", "gold"]
     assert table["annotator"].tolist() == [f"annotator-{n}" for n in (1, 2, 3, 1)]
-    for state, left in (("open", "waiting"), ("closed", "left"), ("cancelled", "cancelled")):
+    for state, left in (("open", "waiting"), ("closed", "abandoned"), ("cancelled", "cancelled")):
         progress = round_tasks(ROUND, counted, tasks, state=state).set_index("task_id")
-        assert progress.loc[TASK, ["places", "counted", "state"]].tolist() == [3, 1, left]
-        assert progress.loc[gold, ["places", "counted"]].tolist() == [1, 1]
-        done = "cancelled" if state == "cancelled" else "answered"
+        assert progress.loc[TASK, ["assignments", "counted", "state"]].tolist() == [3, 1, left]
+        assert progress.loc[gold, ["assignments", "counted"]].tolist() == [1, 1]
+        done = "cancelled" if state == "cancelled" else "annotated"
         assert progress.loc[gold, "state"] == done
 
 
@@ -411,7 +411,7 @@ def test_labels_carry_pixels_and_say_what_could_not_be_used():
     assert labels["refused_regions"].tolist() == [0, 0, 1, 0]
     assert (labels["problems"] == "").tolist() == [True, True, False, True]
     assert "unicorn" in labels["problems"].iloc[2]
-    assert labels["blind"].tolist() == [False, True, False, False]
+    assert labels["without_predictions"].tolist() == [False, True, False, False]
     # A task of which an answer is missing gives no labels yet.
     waiting = count_annotations(map(as_revision, submissions[:3]), tasks)
     assert human_labels(ROUND, waiting, tasks, images, ontology, names).empty

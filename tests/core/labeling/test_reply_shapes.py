@@ -21,7 +21,7 @@ from annotation_platform.labeling.backends.label_studio.image_sources import (
 )
 from annotation_platform.labeling.backends.label_studio.people import (
     add_person,
-    list_people,
+    members,
     remove_person,
 )
 from tests.core.labeling import faulty_label_studio as faulty
@@ -43,7 +43,7 @@ def says(body):
 
 
 def listed(server):
-    return list_people(server.url, TOKEN)
+    return members(LabelStudioHttp(server.url, TOKEN))
 
 
 def removed(server):

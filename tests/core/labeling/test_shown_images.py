@@ -65,7 +65,7 @@ def box(number, corners=FACE, class_name="face", score=0.3, weights=MODEL):
 
 def look(lake, boxes, images, round_id=ROUND, weights=MODEL):
     """Write what a model found in some images."""
-    about = {"passes": 1, "proposals": 0, "dropped": 0, "seconds": 0.1, "device": "cpu"}
+    about = {"passes": 1, "predictions": 0, "dropped": 0, "seconds": 0.1, "device": "cpu"}
     looks = [
         {"round_id": round_id, "image_id": image_id(n), "weights": weights, **SHARED, **about}
         for n in images
@@ -85,7 +85,7 @@ def fill_lake(lake):
             {
                 "round_id": ROUND,
                 "source_key": f"{number}.png",
-                "stamp": "1",
+                "arrival_version": "1",
                 "image_id": image_id(number),
                 "outcome": "accepted",
                 "reason": "",

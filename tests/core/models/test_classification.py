@@ -255,7 +255,7 @@ def test_figures_by_hand():
     assert found.accuracy.low < 0.2
     assert found.accuracy.high > 0.8
     figures = classification_figures(ROUND, "a" * 64, found).set_index("class_name")
-    assert figures[["chosen", "proposed", "right"]].to_numpy().tolist() == [
+    assert figures[["labelled", "predicted", "correct"]].to_numpy().tolist() == [
         [4, 3, 2],
         [3, 2, 2],
         [1, 1, 0],

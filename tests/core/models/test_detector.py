@@ -84,7 +84,7 @@ def test_every_image_has_a_row_and_time_is_divided_by_passes(tmp_path, color_det
     detected = detect_files(color_detector(), paths, progress=shares.append)
     assert list(detected.images.columns) == IMAGE_COLUMNS
     assert detected.images["image_id"].tolist() == list(paths)
-    assert detected.images["proposals"].tolist() == [0, 1] * 10
+    assert detected.images["predictions"].tolist() == [0, 1] * 10
     assert detected.boxes["image_id"].tolist() == list(paths)[1::2]
     assert (detected.images["seconds"] > 0).all()
     assert shares == [0.8, 1.0]

@@ -11,7 +11,7 @@ from annotation_platform.models.evaluation.findings import (
     image_weights,
     images_to_relabel,
     missed_boxes,
-    model_findings,
+    model_errors,
 )
 from annotation_platform.schema.dataset import IMAGE_COLUMNS, LABEL_COLUMNS, Dataset
 from annotation_platform.schema.ontology import Ontology
@@ -35,7 +35,7 @@ def predictions(*rows):
 
 
 def findings(truth, *rows):
-    found = model_findings(ROUND, truth, predictions(*rows), minimum_score=0.5)
+    found = model_errors(ROUND, truth, predictions(*rows), minimum_score=0.5)
     return found.sort_values("rank")
 
 
@@ -45,16 +45,16 @@ CAT = [A, "cat", 0, 0, 10, 10]
 @pytest.mark.parametrize(
     ("prediction", "kind", "iou"),
     [
-        pytest.param([A, "dog", 0, 0, 10, 10], "class", 1.0, id="another class"),
-        pytest.param([A, "cat", 0, 0, 10, 4], "place", 0.4, id="too small"),
-        pytest.param([A, "dog", 0, 0, 10, 4], "class_and_place", 0.4, id="both"),
+        pytest.param([A, "dog", 0, 0, 10, 10], "classification", 1.0, id="another class"),
+        pytest.param([A, "cat", 0, 0, 10, 4], "localization", 0.4, id="too small"),
+        pytest.param([A, "dog", 0, 0, 10, 4], "both", 0.4, id="both"),
         pytest.param([A, "cat", 100, 100, 110, 110], "background", None, id="elsewhere"),
         pytest.param([B, "cat", 0, 0, 10, 10], "background", None, id="on an empty image"),
     ],
 )
 def test_every_kind_of_wrong_box_is_identified(prediction, kind, iou):
     found = findings(dataset(CAT), [*prediction, 0.9])
-    wrong = found[found["kind"] != "miss"].iloc[0]
+    wrong = found[found["kind"] != "missed"].iloc[0]
     assert wrong["kind"] == kind
     assert wrong["score"] == 0.9
     if iou is None:
@@ -63,7 +63,7 @@ def test_every_kind_of_wrong_box_is_identified(prediction, kind, iou):
         assert wrong["iou"] == pytest.approx(iou)
         assert wrong["true_class"] == "cat"
     # An object with a wrong class or location was detected, so it is not a miss too.
-    assert (found["kind"] == "miss").any() == (kind not in ("class", "place"))
+    assert (found["kind"] == "missed").any() == (kind not in ("classification", "localization"))
 
 
 def test_the_best_box_finds_the_object_and_the_next_is_a_duplicate():
@@ -74,7 +74,7 @@ def test_the_best_box_finds_the_object_and_the_next_is_a_duplicate():
 
 def test_hidden_predictions_are_not_errors_but_objects_can_be_missed():
     found = findings(dataset(CAT), [A, "cat", 0, 0, 10, 10, 0.4])
-    assert list(found["kind"]) == ["miss"]
+    assert list(found["kind"]) == ["missed"]
     assert found["iou"].iloc[0] == 0
 
 
@@ -82,7 +82,7 @@ def test_the_worst_come_first():
     truth = dataset(CAT, [B, "dog", 0, 0, 50, 50])
     boxes = [[A, "cat", 100, 100, 110, 110, 0.6], [B, "cat", 100, 100, 110, 110, 0.9]]
     found = findings(truth, *boxes)
-    assert list(found["kind"]) == ["background", "background", "miss", "miss"]
+    assert list(found["kind"]) == ["background", "background", "missed", "missed"]
     assert list(found["score"].dropna()) == [0.9, 0.6]
     assert list(found["image_id"]) == [B, A, B, A]
 
@@ -109,8 +109,8 @@ def test_images_to_relabel_are_ordered_by_findings_with_reasons():
     truth = dataset(CAT, [B, "dog", 0, 0, 10, 10])
     found = findings(truth, [B, "cat", 100, 100, 120, 120, 0.9])
     assert images_to_relabel(found) == {
-        B: "the model disagrees: 1 miss, 1 background",
-        A: "the model disagrees: 1 miss",
+        B: "the model disagrees: 1 missed, 1 background",
+        A: "the model disagrees: 1 missed",
     }
     assert list(images_to_relabel(found, most=1)) == [B]
     assert list(images_to_relabel(found, kinds=["background"])) == [B]
@@ -125,14 +125,14 @@ def annotators(*rows, blind=False):
             "image_id": row[0],
             "annotation_id": f"annotation of {row[0][0]}",
             "shape": "box" if len(row) > 1 else "none",
-            "blind": blind,
+            "without_predictions": blind,
             "purpose": "label",
             **dict(zip(LABEL_COLUMNS[1:], row[1:], strict=False)),
         }
         for row in rows
     ]
-    columns = [*LABEL_COLUMNS, "annotation_id", "shape", "blind", "purpose"]
-    return pd.DataFrame(table, columns=columns).astype({"blind": bool})
+    columns = [*LABEL_COLUMNS, "annotation_id", "shape", "without_predictions", "purpose"]
+    return pd.DataFrame(table, columns=columns).astype({"without_predictions": bool})
 
 
 def test_agreement_counts_by_class_and_separates_annotations_without_predictions():
@@ -154,7 +154,7 @@ def test_agreement_counts_by_class_and_separates_annotations_without_predictions
     assert found.loc[("consensus", ""), "f1"] == pytest.approx(2 * 1 / (3 + 2))
     assert found.loc[("consensus", "cat"), "f1"] == pytest.approx(2 * 1 / (2 + 2))
     assert found.loc[("consensus", "dog"), "f1"] == 0
-    assert found.loc[("blind", ""), "f1"] == pytest.approx(2 * 1 / (2 + 1))
+    assert found.loc[("without_predictions", ""), "f1"] == pytest.approx(2 * 1 / (2 + 1))
     assert list(found["images"].loc["consensus"].unique()) == [2]
 
 

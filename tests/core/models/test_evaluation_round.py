@@ -22,7 +22,7 @@ from annotation_platform.models.loop import evaluate_round
 from annotation_platform.models.registry import ModelRegistry
 from annotation_platform.policy import Policy
 from annotation_platform.reporting.previews import findings_preview
-from annotation_platform.schema.tables import ModelFindings
+from annotation_platform.schema.tables import ModelErrors
 from annotation_platform.selection.overrides import SelectionOverrides
 
 ROUND = "round-0001"
@@ -85,7 +85,7 @@ def round_(drawn, trained, card, tmp_path):
 def test_swapped_labels_of_the_test_split_are_found_and_those_of_the_train_split_are_missed(round_):
     found = round_.analyze()
     swapped = found.findings[found.findings["image_id"] == round_.noisy[0]]
-    assert set(swapped["kind"]) == {"class"}
+    assert set(swapped["kind"]) == {"classification"}
     assert len(swapped) == 2
     assert (swapped["class_name"] != swapped["true_class"]).all()
     tested = set(round_.table.loc[round_.table["split"] == "test", "image_id"])
@@ -179,16 +179,16 @@ def test_the_worst_findings_are_shown_as_small_crops(round_):
     data = re.search(r"base64,([^)]*)", text).group(1)
     with Image.open(io.BytesIO(b64decode(data))) as sheet:
         assert sheet.width > 170
-    assert findings_preview(ModelFindings.empty(), round_.table, None).startswith("![")
+    assert findings_preview(ModelErrors.empty(), round_.table, None).startswith("![")
 
 
 def test_images_with_findings_are_included_with_the_actors_name(round_, tmp_path, monkeypatch):
     monkeypatch.setenv("ANNOTATION_HOME", str(tmp_path / "home"))
     lake = open_lake(tmp_path / "home" / "lake", tmp_path / "home" / "landing")
-    lake.tables.write(ModelFindings, ROUND, round_.analyze().findings)
+    lake.tables.write(ModelErrors, ROUND, round_.analyze().findings)
     app = typer.Typer()
     app.command()(relabel)
-    done = CliRunner().invoke(app, ["--round", ROUND, "--by", "ann", "--kind", "class"])
+    done = CliRunner().invoke(app, ["--round", ROUND, "--by", "ann", "--kind", "classification"])
     assert done.exit_code == 0, done.exception
     overrides = SelectionOverrides(lake.store).read()
     override = overrides[round_.noisy[0]]

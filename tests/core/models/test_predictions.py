@@ -68,7 +68,7 @@ def test_every_prediction_records_its_origin_and_every_image_its_cost(predict, r
     assert set(boxes["calibration"]) == {""}
     assert "no calibration is known" in predicted.scores
     counts = boxes["image_id"].value_counts()
-    assert images["proposals"].tolist() == [int(counts.get(i, 0)) for i in images["image_id"]]
+    assert images["predictions"].tolist() == [int(counts.get(i, 0)) for i in images["image_id"]]
     assert (len(images), set(images["passes"]), set(images["weights"])) == (
         12,
         {1},
@@ -100,7 +100,7 @@ def test_classes_that_the_ontology_lost_are_not_predicted(predict, registry, pol
     red = policy.ontology.model_copy(update={"classes": policy.ontology.classes[1:]})
     predicted = predict(ontology=red)
     assert set(predicted.predictions["class_name"]) == {"red"}
-    assert predicted.images["proposals"].sum() == len(predicted.predictions)
+    assert predicted.images["predictions"].sum() == len(predicted.predictions)
 
 
 def test_new_weights_are_calibrated_as_they_would_predict(registry, policy, trained, drawn):

@@ -32,9 +32,9 @@ def label(image_id, split):
 
 
 def selected(image_id, rank, *, audit):
-    rule = "audit" if audit else "uncertain"
+    rule = "calibration" if audit else "uncertain"
     row = {"round_id": "round-0001", "image_id": image_id, "rank": rank, "rule": rule}
-    return row | {"reason": "", "audit": audit}
+    return row | {"reason": "", "calibration_sample": audit}
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ RECORDS = {
     *("made", "made_of", "sha256", "training_set", "cancelled", "iou_threshold", "ontology"),
     *("splits", "digest", "submission"),  # lineage and the ledger, as JSON
     *("ap", "ap50"),  # figures of COCO
+    *("count", "right", "return"),  # journals, qualification, and annotations of functions
     *("box", "image", "round", "waits_for", "how", "duplicate", "names", "msg"),
     *("classes", "counts", "small", "train"),  # figures of cards and pages
     *("consensus_f1", "minutes_without"),  # the demonstration's
@@ -76,7 +77,8 @@ def test_every_column_that_is_read_is_declared(package):
 
 
 @pytest.mark.parametrize(
-    "line", ['f["imgae_id"]', 'f[["image_id", "lable_id"]]', 'f.loc[f["audit"], "scroe"]']
+    "line",
+    ['f["imgae_id"]', 'f[["image_id", "lable_id"]]', 'f.loc[f["calibration_sample"], "scroe"]'],
 )
 def test_a_misspelt_column_is_found(line):
     assert len(unknown_names(line)) == 1

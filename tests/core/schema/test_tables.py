@@ -103,9 +103,9 @@ def test_a_row_that_breaks_the_declaration_is_refused_by_name(wrong, message):
 
 
 def test_a_number_out_of_range_is_named_with_its_row_in_the_table():
-    row = {"round_id": "round-0001", "feature": "answer", "annotator": "a", "detail": ""}
+    row = {"round_id": "round-0001", "feature": "annotation", "annotator": "a", "detail": ""}
     row |= {"drifted": True, "annotations": 1, "earlier_annotations": 1}
-    rows = [{**row, "proposals": True}, {**row, "proposals": False, "p_value": 1.5}]
+    rows = [{**row, "pre_annotated": True}, {**row, "pre_annotated": False, "p_value": 1.5}]
     with pytest.raises(TableError, match=r"p_value holds 1\.5 in row 1, .*above 1"):
         AnnotatorPace.from_rows(rows)
 
@@ -114,7 +114,13 @@ def test_a_column_of_another_type_is_refused_and_times_are_turned_into_utc():
     frame = Splits.from_rows([ROW])
     with pytest.raises(TableError, match=r"splits \(round-0001\).* split has the type object"):
         Splits.check(frame.assign(split=frame["split"].astype(object)), where="round-0001")
-    row = {"round_id": "round-0001", "source_key": "a", "stamp": "", "byte_size": 0, "problem": ""}
+    row = {
+        "round_id": "round-0001",
+        "source_key": "a",
+        "arrival_version": "",
+        "byte_size": 0,
+        "problem": "",
+    }
     raw = RawImages.from_rows([{**row, "other_metadata": ""}])
     moment = pd.Timestamp("2026-01-01T02:00", tz="Europe/Berlin")
     for times in (

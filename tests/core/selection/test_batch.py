@@ -122,8 +122,8 @@ def test_the_audit_is_a_simple_random_sample_of_the_whole_pool():
         images = world.select(
             seed=seed, budget=10, calibration_share=0.4, strategy="balance"
         ).images
-        audit = images[images["audit"]]
-        assert (audit["rule"] == "audit").all()
+        audit = images[images["calibration_sample"]]
+        assert (audit["rule"] == "calibration").all()
         assert audit["rank"].tolist() == [0, 1, 2, 3]
         drawn.update(audit["image_id"])
         together += max(Counter(world.group_of(audit)).values()) > 1
@@ -140,7 +140,7 @@ def test_other_settings_leave_the_audit_as_it_is():
     for policy in [{}, {"outliers": "drop"}, {"strategy": "random"}, {"rare_share": 1.0,
                    "diverse_share": 0.0}]:  # fmt: skip
         images = world.select(budget=20, calibration_share=0.25, **policy).images
-        audits.add(tuple(images.loc[images["audit"], "image_id"]))
+        audits.add(tuple(images.loc[images["calibration_sample"], "image_id"]))
     assert len(audits) == 1
     assert len(audits.pop()) == 5
 
@@ -150,10 +150,10 @@ def test_each_rule_gets_its_share_and_says_why():
     found = world.select(budget=20, calibration_share=0.1, rare_share=0.3, diverse_share=0.2).images
     # 2 of 20 by lot; of the other 18 round(5.4), round(3.6) and what is left.
     assert found["rule"].value_counts().to_dict() == {
-        "audit": 2, "rare": 5, "uncertain": 9, "diverse": 4,
+        "calibration": 2, "rare": 5, "uncertain": 9, "diverse": 4,
     }  # fmt: skip
     reason = dict(zip(found["rule"], found["reason"], strict=True))
-    assert reason["audit"] == (
+    assert reason["calibration"] == (
         "drawn at random from the whole pool, to measure the quality of labels"
     )
     assert "buoy, a class with 10 labels so far" in reason["rare"]
@@ -183,7 +183,7 @@ def test_images_without_a_vector_are_told_and_not_lost():
     assert set(found.without_vector) == lost
     assert not set(found.images["image_id"]) & lost
     found = world.select(budget=18, strategy="diversity", predictions=False)
-    assert found.images["rule"].value_counts().to_dict() == {"diverse": 17, "rest": 1}
+    assert found.images["rule"].value_counts().to_dict() == {"diverse": 17, "remaining": 1}
     # What the model is unsure of needs no vector.
     world.predictions = pd.DataFrame(
         {

@@ -7,7 +7,8 @@ import pytest
 
 from annotation_platform.errors import NotReadyError, TableError
 from annotation_platform.schema.tables import SelectedImages
-from annotation_platform.storage.decoded_tables import DecodedTables
+from annotation_platform.storage import table_files
+from annotation_platform.storage.cache import Cache
 from annotation_platform.storage.objects import LocalObjectStore
 from annotation_platform.storage.round_tables import RoundTables, table_key
 
@@ -15,7 +16,7 @@ ROUNDS = [f"round-{number:04}" for number in range(1, 5)]
 
 
 def selected(round_id, *images):
-    row = {"round_id": round_id, "rule": "all", "reason": "", "audit": False}
+    row = {"round_id": round_id, "rule": "all", "reason": "", "calibration_sample": False}
     return SelectedImages.from_rows(
         [{**row, "image_id": image * 64, "rank": rank} for rank, image in enumerate(images)],
     )
@@ -70,22 +71,28 @@ def test_what_somebody_does_to_a_table_is_not_seen_by_the_next_reader(tables):
     assert tables.read(SelectedImages, ROUNDS[0])["image_id"].tolist() == ["c" * 64]
 
 
-def test_decoded_tables_are_kept_up_to_their_size_the_latest_used_ones():
-    decoded, asked = DecodedTables(maximum_bytes=2 * 80), []
+def test_decoded_tables_are_cached_by_their_size_in_memory(tables, monkeypatch):
+    sizes = []
+    keep = Cache.get
 
-    def decode(data):
-        asked.append(data)
-        return pd.DataFrame({"number": range(10)})  # 80 bytes
+    def counted(cache, key, make):
+        def made():
+            size, frame = make()
+            sizes.append((size, int(frame.memory_usage(index=False).sum())))
+            return size, frame
 
-    for data in "abacab":
-        decoded.get(data, lambda data=data: decode(data))
-    assert asked == [*"abcb"]
-    decoded.get("another key", lambda: decode("another key"))
-    assert asked[-1] == "another key"
+        return keep(cache, key, made)
+
+    monkeypatch.setattr(Cache, "get", counted)
+    monkeypatch.setattr(table_files, "_DECODED", Cache(2**20))
+    for _ in range(3):
+        tables.read(SelectedImages, ROUNDS[0])
+    assert len(sizes) == 1
+    assert sizes[0][0] == sizes[0][1] > 0
 
 
 def test_a_frame_becomes_a_table_by_its_columns():
     row = {"round_id": ROUNDS[0], "further": 1, "image_id": "a" * 64, "rank": 0, "rule": "all",
-           "reason": "", "audit": True}  # fmt: skip
+           "reason": "", "calibration_sample": True}  # fmt: skip
     made = SelectedImages.conform(pd.DataFrame([row], index=[5]))
     pd.testing.assert_frame_equal(made, SelectedImages.from_rows([row]))

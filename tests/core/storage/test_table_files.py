@@ -228,13 +228,30 @@ def test_tables_of_v0_1_0_are_read_as_they_are(tmp_path):
 
 
 def earlier(table):
-    """Return a table as it was before its columns with defaults were added."""
+    """Return a table as v0.1.0 declared it: without later columns, under the first names."""
     columns = {
-        name: Column(**{**vars(column), "name": "", "default": None})
+        first_name(table, name): Column(**{**vars(column), "name": "", "one_of": None})
         for name, column in table.columns.items()
         if column.default is None and name not in ADDED_WITHOUT_DEFAULT
     }
     return type("Earlier", (Table,), columns, name=table.table_name)
+
+
+def first_name(table, name):
+    return [name, *table.column(name).renamed_from][-1]
+
+
+def in_first_words(table, row):
+    """Return a row under the first names of its columns and of its values."""
+    first_words = {
+        name: {new: old for old, new in column.renamed_values.items()}
+        for name, column in table.columns.items()
+    }
+    return {
+        first_name(table, name): first_words[name].get(value, value)
+        for name, value in row.items()
+        if name in table.columns
+    }
 
 
 ADDED_WITHOUT_DEFAULT = {
@@ -251,12 +268,12 @@ TASK = {
 }  # fmt: skip
 ROWS = {
     HumanLabels: LABEL | TASK | {
-        "place": 1, "annotation_id": "y", "revision": "b" * 64, "annotator": "z", "blind": False,
-        "weights_sha256": "", "changed": True, "guideline": "c" * 64, "refused_regions": 0,
-        "problems": "",
+        "assignment": 1, "annotation_id": "y", "revision": "b" * 64, "annotator": "z",
+        "without_predictions": False, "weights_sha256": "", "changed": True,
+        "guideline": "c" * 64, "refused_regions": 0, "problems": "",
     },
     ConsensusLabels: LABEL | TASK | {"support": 2, "annotations": 3, "disputed": False},
-    AutoLabels: LABEL | {"seen_again": False, "weights_sha256": "b" * 64},
+    AutoLabels: LABEL | {"recheck_sample": False, "weights_sha256": "b" * 64},
     ImportedLabels: LABEL | {"origin": "vendor", "problem": ""},
     ReviewedLabels: LABEL | TASK | {
         "support": 2, "annotations": 3, "decision": "accepted", "decided_by": "", "comment": "",
@@ -273,10 +290,10 @@ ROWS = {
         "prediction_id": "p", "weights_sha256": "b" * 64, "profile": "", "calibration": "",
     },
     RawImages: {
-        "round_id": ONE, "source_key": "a.jpg", "stamp": "s", "byte_size": 9, "problem": "",
-        "other_metadata": "",
+        "round_id": ONE, "source_key": "a.jpg", "arrival_version": "s", "byte_size": 9,
+        "problem": "", "other_metadata": "",
     },
-    RoundTasks: TASK | {"places": 3, "counted": 3, "state": "answered"},
+    RoundTasks: TASK | {"assignments": 3, "counted": 3, "state": "annotated"},
 }  # fmt: skip
 """A row of each table that gained columns, without these columns."""
 USED = {
@@ -290,9 +307,9 @@ USED = {
 @pytest.mark.parametrize("table", ROWS)
 def test_a_file_from_before_a_column_was_added_is_read_with_its_default(table, version, tmp_path):
     before = earlier(table)
-    added = set(table.columns) - set(before.columns)
+    added = {name for name in table.columns if first_name(table, name) not in before.columns}
     assert added
-    frame = before.from_rows([ROWS[table]])
+    frame = before.from_rows([in_first_words(table, ROWS[table])])
     data = table_bytes(before, frame) if version else parquet_bytes(frame)
     assert TableFile(table, data).version == version
     read = read_table(table, data)
@@ -323,3 +340,30 @@ def test_tasks_of_one_image_in_two_steps_are_two_tasks():
     assert len(RoundTasks.from_rows([task, task | {"step": "boxes"}])) == 2
     with pytest.raises(TableError, match="repeats the key"):
         RoundTasks.from_rows([task, task])
+
+
+def test_sql_sees_the_texts_of_older_files_under_todays_names(tmp_path, monkeypatch):
+    """The names of the columns did not change, so the version alone tells the files apart."""
+
+    class Before(Table, name="moods"):
+        """The table as it was."""
+
+        key = text("the key", key=True)
+        mood = text("the mood")
+
+    class Moods(Table, name="moods", version=2):
+        """The table today."""
+
+        key = text("the key", key=True)
+        mood = text("the mood", one_of=["good"]).formerly(fine="good")
+
+    monkeypatch.setitem(TABLES, "moods", Moods)
+    store = LocalObjectStore(tmp_path)
+    row = {"key": "a", "mood": "fine"}
+    store.put(table_key("moods", ONE), parquet_bytes(Before.from_rows([row])))
+    RoundTables(store).write(Before, TWO, Before.from_rows([row]))
+    RoundTables(store).write(Moods, THREE, Moods.from_rows([row | {"mood": "good"}]))
+    with duckdb.connect(":memory:") as database:
+        database.register("moods", query._rows(store, "moods"))
+        assert database.sql("SELECT mood FROM moods").fetchall() == [("good",)] * 3
+    assert RoundTables(store).read_all(Moods)["mood"].tolist() == ["good"] * 3

@@ -8,7 +8,11 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from annotation_platform.errors import LabelingError
-from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp, UncertainError
+from annotation_platform.labeling.backends.label_studio.http import (
+    NUMBERED,
+    LabelStudioHttp,
+    UncertainError,
+)
 from annotation_platform.labeling.backends.label_studio.image_sources import (
     ImageSource,
 )
@@ -20,6 +24,7 @@ from annotation_platform.labeling.backends.label_studio.interface import (
 )
 from annotation_platform.labeling.backends.label_studio.messages import submission_of, task_of
 from annotation_platform.labeling.backends.label_studio.people import (
+    USERS,
     check_removable,
     delete_account,
     members,
@@ -44,21 +49,10 @@ _CREATIONS = 3
 
 
 @dataclass(frozen=True)
-class _Made:
-    id: int
-
-
-@dataclass(frozen=True)
 class _Project:
     id: int
     title: str
     task_number: int
-
-
-@dataclass(frozen=True)
-class _User:
-    id: int
-    email: str
 
 
 @dataclass(frozen=True)
@@ -88,11 +82,7 @@ class _Tab:
 
 _PROJECTS = TypeAdapter(list[_Project])
 
-_MADE = TypeAdapter(_Made)
-
 _SETTINGS = TypeAdapter(dict[str, Any])
-
-_USERS = TypeAdapter(list[_User])
 
 _COUNTS = TypeAdapter(_Counts)
 
@@ -112,7 +102,6 @@ class LabelStudioClient(LabelingBackend):
         token: token of its administrator.
         images: where the server gets the images that it shows.
         shown: where the server gets masked images; without it, such rounds are refused.
-        people: possible assignees; by default every member but the administrator.
         timing: timeouts, waits and the request rate.
     """
 
@@ -123,7 +112,6 @@ class LabelStudioClient(LabelingBackend):
         *,
         images: ImageSource,
         shown: ImageSource | None = None,
-        people: Sequence[str] = (),
         timing: Timing | None = None,
     ) -> None:
         self.timing = timing = timing or Timing()
@@ -136,7 +124,6 @@ class LabelStudioClient(LabelingBackend):
         )
         self._images = images
         self._shown = shown
-        self._people = sorted(people)
 
     @property
     def name(self) -> str:
@@ -144,11 +131,11 @@ class LabelStudioClient(LabelingBackend):
         return "label-studio"
 
     def annotators(self) -> list[str]:
-        """Return the e-mail addresses of the possible assignees, sorted.
+        """Return the e-mail addresses of all members but the administrator, sorted.
 
-        The administrator is not among them, but the administrator's annotations count.
+        The administrator's annotations count too.
         """
-        return self._people or members(self._http)
+        return members(self._http)
 
     def publish(
         self,
@@ -221,7 +208,7 @@ class LabelStudioClient(LabelingBackend):
         project = self._find(round_id)
         if project is None:
             return []
-        emails = {user.id: user.email for user in self._http.read(_USERS, "/api/users/")}
+        emails = {user.id: user.email for user in self._http.read(USERS, "/api/users/")}
         tasks = self._tasks(project).annotated()
         return [
             submission_of(task, annotation, tasks.predictions.get(task.id, []), emails)
@@ -372,7 +359,7 @@ class LabelStudioClient(LabelingBackend):
         """Create a project and return its number; None if the server does not confirm it."""
         path = "/api/projects/"
         try:
-            return self._http.shaped(_MADE, self._http.post(path, settings), path).id
+            return self._http.shaped(NUMBERED, self._http.post(path, settings), path).id
         except UncertainError:
             return None
 

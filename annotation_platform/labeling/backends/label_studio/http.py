@@ -19,6 +19,7 @@ from annotation_platform.retry_after import asked_seconds
 TOKEN_VARIABLE = "ANNOTATION_LABEL_STUDIO_TOKEN"
 URL_VARIABLE = "ANNOTATION_LABEL_STUDIO_URL"
 
+TIMEOUT_SECONDS = 30.0
 _LONGEST_BACKOFF_SECONDS = 30.0
 _CONNECT_SECONDS = 10.0
 # A request without a response within the timeout is sent once more, not four times.
@@ -61,6 +62,15 @@ class _Response:
         return self.status == 429
 
 
+@dataclass(frozen=True)
+class _Numbered:
+    id: int
+
+
+NUMBERED = TypeAdapter(_Numbered)
+"""The shape of any object of Label Studio: its number."""
+
+
 class LabelStudioHttp:
     """One server and one identity on it.
 
@@ -83,7 +93,7 @@ class LabelStudioHttp:
         url: str,
         token: str,
         *,
-        timeout_seconds: float = 30.0,
+        timeout_seconds: float = TIMEOUT_SECONDS,
         attempts: int = 4,
         retry_seconds: float = 0.5,
         longest_wait_seconds: float = 30.0,

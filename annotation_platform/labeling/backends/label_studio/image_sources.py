@@ -19,6 +19,7 @@ from pydantic import TypeAdapter
 
 from annotation_platform.errors import LabelingError, SettingsError
 from annotation_platform.labeling.backends.label_studio.http import (
+    NUMBERED,
     LabelStudioHttp,
     RefusedError,
     UncertainError,
@@ -39,14 +40,8 @@ class _FolderRecord:
     path: str | None
 
 
-@dataclass(frozen=True)
-class _Made:
-    id: int
-
-
 _FOLDER_RECORDS = TypeAdapter(list[_FolderRecord])
 _BUCKET_RECORDS = TypeAdapter(list[dict[str, Any]])
-_MADE = TypeAdapter(_Made)
 
 
 class ImageSource(Protocol):
@@ -174,7 +169,7 @@ class BucketImages:
         ours = [record for record in records if _same(record, shown, "bucket", "prefix")]
         if any(_same(record, shown, *shown) for record in ours):
             return
-        record_id = http.shaped(_MADE, ours[0], _BUCKETS).id if ours else None
+        record_id = http.shaped(NUMBERED, ours[0], _BUCKETS).id if ours else None
         body = {"project": project, **shown, **account}
         try:
             if record_id is not None:

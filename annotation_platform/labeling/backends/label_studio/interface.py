@@ -183,7 +183,7 @@ def _add_tools(view: ET.Element, ontology: Ontology, *, taken: int = 0) -> None:
             continue
         about = {"name": codec.control, "toName": IMAGE_NAME, "showInline": "true"}
         group = _group(tools, codec.heading if len(shapes) > 1 else "")
-        control = ET.SubElement(group, codec.tag, {**about, **codec.looks})
+        control = ET.SubElement(group, codec.tag, {**about, **codec.attributes})
         for label_class in ontology.classes:
             if label_class.shape == codec.shape:
                 _add_class(control, "Label", label_class, keys, background=colors[label_class.name])

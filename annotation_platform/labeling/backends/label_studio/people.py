@@ -13,6 +13,8 @@ from pydantic import TypeAdapter
 
 from annotation_platform.errors import LabelingError
 from annotation_platform.labeling.backends.label_studio.http import (
+    NUMBERED,
+    TIMEOUT_SECONDS,
     LabelStudioHttp,
     open_client,
     unreachable,
@@ -29,26 +31,21 @@ class _Secret:
 
 
 @dataclass(frozen=True)
-class _Me:
-    id: int
-
-
-@dataclass(frozen=True)
 class _Administrator:
-    id: int
     active_organization: int
 
 
 @dataclass(frozen=True)
-class _User:
+class User:
+    """An account as Label Studio lists it; a removed one has no address."""
+
     id: int
     email: str
 
 
 _SECRET = TypeAdapter(_Secret)
-_ME = TypeAdapter(_Me)
 _ADMINISTRATOR = TypeAdapter(_Administrator)
-_USERS = TypeAdapter(list[_User])
+USERS = TypeAdapter(list[User])
 
 _WHOAMI = "/api/current-user/whoami"
 _TOKEN = "/api/current-user/token"
@@ -69,9 +66,7 @@ def email_in(text: str) -> str:
     return match.group().lower() if match else ""
 
 
-def add_person(
-    url: str, token: str, email: str, password: str | None = None, *, timeout_seconds: float = 30.0
-) -> Person:
+def add_person(url: str, token: str, email: str, password: str | None = None) -> Person:
     """Create an account that can log in and annotate; its password is random unless given.
 
     Accounts created by Label Studio's API cannot log in, so this function signs up like a person:
@@ -83,7 +78,6 @@ def add_person(
         token: token of its administrator.
         email: becomes the account's name, in lower case.
         password: 8 to 128 characters.
-        timeout_seconds: for connecting, and for each wait for bytes.
 
     Raises:
         LabelingError: the address has an account (removed ones included), the form refused, or
@@ -93,10 +87,10 @@ def add_person(
     if not address or address != email.strip().lower():
         raise LabelingError(f"{email!r} is not an e-mail address. Give one like ada@example.org.")
     password = password or secrets.token_urlsafe(12)
-    http = LabelStudioHttp(url, token, timeout_seconds=timeout_seconds)
+    http = LabelStudioHttp(url, token)
     invitation = http.read(_SECRET, "/api/invite").token
     try:
-        with open_client(http.url, timeout_seconds=timeout_seconds) as browser:
+        with open_client(http.url, timeout_seconds=TIMEOUT_SECONDS) as browser:
             return _sign_up(browser, http, invitation, address, password)
     except httpx.HTTPError as error:
         raise unreachable(http.url, error) from error
@@ -104,61 +98,39 @@ def add_person(
         http.post("/api/invite/reset-token", {}, repeatable=True)
 
 
-def list_people(url: str, token: str, *, timeout_seconds: float = 30.0) -> list[str]:
-    """Return the e-mail addresses of all members except the token's own, sorted."""
-    return members(LabelStudioHttp(url, token, timeout_seconds=timeout_seconds))
-
-
 def members(http: LabelStudioHttp) -> list[str]:
     """Return the e-mail addresses of all members except the token's own, sorted.
 
     Removed members are not among them: Label Studio returns them without an address.
     """
-    administrator = http.read(_ME, _WHOAMI).id
+    administrator = http.read(NUMBERED, _WHOAMI).id
     return sorted(
         address
-        for user in http.read(_USERS, "/api/users/")
+        for user in http.read(USERS, "/api/users/")
         if user.id != administrator and (address := email_in(user.email))
     )
 
 
-def remove_person(
-    url: str,
-    token: str,
-    email: str,
-    *,
-    delete_account: bool = False,
-    timeout_seconds: float = 30.0,
-) -> None:
+def remove_person(url: str, token: str, email: str) -> None:
     """Remove a person from the organisation: they can no longer open images, tasks or annotations.
 
     Their annotations stay, with their name. Label Studio 1.23 still lets removed members log in
-    with their password; they then see project titles and members and may *take an invitation*. With
-    ``delete_account`` the account itself is deleted, which prevents that; the annotations stay too,
-    but Label Studio loses their author, so collect them before: the ledger keeps the author. An
-    account cannot be created again under a removed (not deleted) address.
+    with their password; they then see project titles and members and may *take an invitation*,
+    which ``delete_account`` prevents. An account cannot be created again under a removed (not
+    deleted) address.
 
     Raises:
         LabelingError: there is no such member, or the token may not remove members.
     """
-    http = LabelStudioHttp(url, token, timeout_seconds=timeout_seconds)
-    me = http.read(_ADMINISTRATOR, _WHOAMI)
-    address = email_in(email)
-    users = http.read(_USERS, "/api/users/")
-    ids = [user.id for user in users if email_in(user.email) == address]
-    if not address or not ids:
+    http = LabelStudioHttp(url, token)
+    organization = http.read(_ADMINISTRATOR, _WHOAMI).active_organization
+    ids = check_removable(http, email)
+    if not ids:
         raise LabelingError(
             f"{http.url} has no account with the address {email}. `annotation-platform people "
             "list` lists the annotators."
         )
-    if ids[0] == me.id:
-        raise LabelingError(
-            f"{email} is the administrator whose token is used. Use another administrator's token."
-        )
-    if delete_account:
-        http.delete(f"/api/users/{ids[0]}/")
-    else:
-        http.delete(f"/api/organizations/{me.active_organization}/memberships/{ids[0]}/")
+    http.delete(f"/api/organizations/{organization}/memberships/{ids[0]}/")
     # The removed person may know the invitation.
     http.post("/api/invite/reset-token", {}, repeatable=True)
 
@@ -166,9 +138,9 @@ def remove_person(
 def check_removable(http: LabelStudioHttp, email: str) -> list[int]:
     """Return the account numbers of an address; a LabelingError for the administrator's."""
     address = email_in(email)
-    users = http.read(_USERS, "/api/users/")
+    users = http.read(USERS, "/api/users/")
     ids = [user.id for user in users if address and email_in(user.email) == address]
-    if http.read(_ME, _WHOAMI).id in ids:
+    if http.read(NUMBERED, _WHOAMI).id in ids:
         raise LabelingError(
             f"{email} is the administrator whose token is used. Use another administrator's token."
         )
@@ -176,7 +148,11 @@ def check_removable(http: LabelStudioHttp, email: str) -> list[int]:
 
 
 def delete_account(http: LabelStudioHttp, email: str) -> int:
-    """Delete the account of an address, if there is one; return how many were deleted."""
+    """Delete the account of an address, if there is one; return how many were deleted.
+
+    The annotations stay, but Label Studio loses their author, so collect them before: the ledger
+    keeps the author.
+    """
     ids = check_removable(http, email)
     for user in ids:
         http.delete(f"/api/users/{user}/")

@@ -14,9 +14,9 @@ from annotation_platform.labeling.backends.vendor.annotations import (
     Returned,
     ReturnedAnnotation,
     read_time,
+    read_whole,
 )
 from annotation_platform.schema.annotations import Payload
-from annotation_platform.storage.regular import open_regular
 
 _MAXIMUM_BYTES = 500_000_000
 _INFO_ONLY = "_info_only.csv"
@@ -81,15 +81,8 @@ def read_pybossa(tasks: Path, task_runs: Path) -> Returned:
 
 def _rows(path: Path) -> tuple[list[Row], list[AnnotationProblem]]:
     if not is_archive(path):
-        try:
-            with open_regular(path) as (stream, _):
-                data = stream.read(_MAXIMUM_BYTES + 1)
-        except (DataError, OSError) as error:
-            raise DataError(f"{path}: {error}. Nothing was imported.") from error
-        if len(data) > _MAXIMUM_BYTES:
-            raise DataError(
-                f"{path}: more than {_MAXIMUM_BYTES} bytes. Export fewer tasks at once."
-            )
+        remedy = "Export fewer tasks at once."
+        data = read_whole(path, maximum_bytes=_MAXIMUM_BYTES, remedy=remedy)
         return read_rows(data, path.name)
     # The zip of a CSV export holds the annotations a second time, without annotators.
     inside = [each for each in read_archive(path) if not each.name.endswith(_INFO_ONLY)]

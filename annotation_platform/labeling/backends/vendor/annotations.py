@@ -6,14 +6,15 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from annotation_platform.errors import FormatError
+from annotation_platform.errors import DataError, FormatError
 from annotation_platform.labeling.backends.registry import count_regions, decode
 from annotation_platform.labeling.backends.vendor.package import PackageManifest, PackedAssignment
 from annotation_platform.schema.annotations import Canvas, Payload
 from annotation_platform.schema.ontology import Ontology
+from annotation_platform.storage.regular import open_regular
 
 _LONGEST_NAME = 200
 _DEEPEST = 40
@@ -138,6 +139,18 @@ def read_time(text: str) -> datetime:
         return time.replace(tzinfo=time.tzinfo or UTC).astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise ValueError(f"{text!r:.60} is not a time like 2026-05-01T12:00:00+02:00") from error
+
+
+def read_whole(path: Path, *, maximum_bytes: int, remedy: str) -> bytes:
+    """Return the bytes of a regular file; anything else, or a larger file, is a DataError."""
+    try:
+        with open_regular(path) as (stream, _):
+            data = stream.read(maximum_bytes + 1)
+    except (DataError, OSError) as error:
+        raise DataError(f"{path}: {error}. Nothing was imported.") from error
+    if len(data) > maximum_bytes:
+        raise DataError(f"{path}: more than {maximum_bytes} bytes. {remedy}")
+    return data
 
 
 def load_json(data: bytes, where: str) -> Any:

@@ -21,6 +21,7 @@ from annotation_platform.labeling.backends.vendor.annotations import (
     check_images,
     load_json,
     read_time,
+    read_whole,
 )
 from annotation_platform.labeling.backends.vendor.backend import VendorLabeling
 from annotation_platform.labeling.backends.vendor.codecs import COCO_NAME, native_payload
@@ -30,7 +31,6 @@ from annotation_platform.labeling.backends.vendor.package import (
     round_of_package,
 )
 from annotation_platform.schema.annotations import Payload
-from annotation_platform.storage.regular import open_regular
 
 _MAXIMUM_BYTES = 200_000_000
 
@@ -145,14 +145,7 @@ def _files(path: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _content(path: Path) -> bytes:
-    try:
-        with open_regular(path) as (stream, _):
-            data = stream.read(_MAXIMUM_BYTES + 1)
-    except (DataError, OSError) as error:
-        raise DataError(f"{path}: {error}. Nothing was imported.") from error
-    if len(data) > _MAXIMUM_BYTES:
-        raise DataError(f"{path}: more than {_MAXIMUM_BYTES} bytes. Split it.")
-    return data
+    return read_whole(path, maximum_bytes=_MAXIMUM_BYTES, remedy="Split it.")
 
 
 def _package(content: Any, name: str, given: str) -> str:

@@ -8,13 +8,13 @@ import numpy as np
 from annotation_platform.curation.certificates import BETS, log_wealth
 from annotation_platform.curation.units import Audit, audited_units
 from annotation_platform.schema.geometry import FloatArray
-from annotation_platform.schema.tables import AutoLabels, Frame, Reaudits
+from annotation_platform.schema.tables import AutoLabels, CertificateRechecks, Frame
 
 _FIRST_CONTRADICTION = np.tile(-BETS / 1e6, (1, 1))
 
 
 @dataclass(frozen=True)
-class Reaudit:
+class Recheck:
     """Later annotations, without predictions, of images accepted under one certificate.
 
     Attributes:
@@ -55,10 +55,10 @@ def contradicted(
     return bool(wealth.max(initial=0.0) >= -np.log(level))
 
 
-def judge_certificates(reaudits: Sequence[Reaudit], *, round_id: str) -> Frame[Reaudits]:
-    """Return the ``reaudits`` table: for each certificate, later errors and whether it holds."""
+def judge_certificates(rechecks: Sequence[Recheck], *, round_id: str) -> Frame[CertificateRechecks]:
+    """Return the ``certificate_rechecks``: later errors by certificate, and whether it holds."""
     rows: list[dict[str, object]] = []
-    for each in reaudits:
+    for each in rechecks:
         classes = sorted(each.accepted[AutoLabels.class_name].unique())
         units = audited_units(each.accepted, each.audit, classes, minimum_probability=0.0)
         labels, errors = units.labels.sum(axis=1), units.errors.sum(axis=1)
@@ -79,4 +79,4 @@ def judge_certificates(reaudits: Sequence[Reaudit], *, round_id: str) -> Frame[R
                 ),
             }
         )
-    return Reaudits.from_rows(rows)
+    return CertificateRechecks.from_rows(rows)
