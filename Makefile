@@ -31,7 +31,7 @@ else
 endif
 	$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --editable .
 	# Compiles what every process imports, so that they do not all do so at once.
-	$(BIN)/python -c 'import annotation_platform.definitions, annotation_platform.models.detection.weight_files'
+	$(BIN)/python -c 'import annotation_platform.definitions, annotation_platform.models.weight_files'
 	@touch $(STAMP)
 
 demo: install  ## the whole job on real servers, with simulated people
