@@ -23,7 +23,7 @@ from annotation_platform.versioning.registry import checkout_on_new_machine
 
 _SHOWN = 10
 _LOG_WIDTH = 160
-_TRAINING_SECONDS = {"label-studio": 70.0, "simulated": 10.0}
+_TRAINING_SECONDS = {"label-studio": 60.0, "simulated": 10.0}
 
 
 @dataclass(frozen=True)

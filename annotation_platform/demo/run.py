@@ -79,7 +79,7 @@ class DemoOptions:
     annotations_per_task: int = 3
     seed: int = 0
     labeling: Literal["label-studio", "simulated"] = "label-studio"
-    training_cpu_seconds: float = 70.0
+    training_cpu_seconds: float = 60.0
     image_width: int = 320
 
 
