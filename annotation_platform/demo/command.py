@@ -24,6 +24,8 @@ from annotation_platform.versioning.registry import checkout_on_new_machine
 _SHOWN = 10
 _LOG_WIDTH = 160
 _TRAINING_SECONDS = {"label-studio": 60.0, "simulated": 10.0}
+# Photographs have smaller objects and more variety than drawn images.
+_PHOTOGRAPH_SECONDS = 180.0
 
 
 @dataclass(frozen=True)
@@ -85,13 +87,16 @@ def _options(request: Request) -> DemoOptions:
         raise SettingsError("--images and --truth go together: pass both, or neither.")
     labeling: Literal["label-studio", "simulated"]
     labeling = "simulated" if request.labeling == "simulated" else "label-studio"
+    seconds = _TRAINING_SECONDS[labeling]
+    if request.images is not None and labeling == "label-studio":
+        seconds = _PHOTOGRAPH_SECONDS
     return DemoOptions(
         home=request.home,
         annotators=request.annotators,
         annotations_per_task=request.annotations_per_task,
         seed=request.seed,
         labeling=labeling,
-        training_cpu_seconds=request.training_seconds or _TRAINING_SECONDS[labeling],
+        training_cpu_seconds=request.training_seconds or seconds,
     )
 
 

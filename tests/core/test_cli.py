@@ -6,12 +6,16 @@ import signal
 import socket
 import subprocess
 import sys
+from dataclasses import asdict
 
 import pytest
 
+from annotation_platform.cli.version.listing import _error_interval
+from annotation_platform.curation.imported import PEOPLE
 from annotation_platform.demo.scenes import draw_batch
 from annotation_platform.ingestion.lake import open_lake
 from annotation_platform.schema.rounds import Arrival
+from annotation_platform.versioning.manifest import LabelError
 from tests.commands import run_command
 
 
@@ -214,3 +218,13 @@ def test_help_loads_no_heavy_module_and_groups_the_nouns():
     assert done.stdout.splitlines()[-1] == "[]"
     assert "Datasets and versions" in done.stdout
     assert "Models and policy" in done.stdout
+
+
+def test_the_interval_of_a_version_is_that_of_the_labels_of_people():
+    """It is read from the manifest, whose keys are older than the columns of its table."""
+    classes = LabelError(PEOPLE, "cat", 10, 5, 0.5, 0.1, 0.9, 0.95)
+    overall = LabelError(PEOPLE, "", 40, 20, 0.05, 0.012, 0.25, 0.95)
+    unreviewed = LabelError(PEOPLE, "", 40, 0, None, 0.0, 1.0, 0.95)
+    assert _error_interval([asdict(classes), asdict(overall)]) == "1.2% to 25.0%"
+    assert _error_interval([asdict(unreviewed)]) == "no review"
+    assert _error_interval([]) == "not measured"

@@ -134,7 +134,7 @@ def test_every_asset_says_what_it_is_whose_and_what_it_holds(seen):
             assert part in shown, (name, part)
         entries = {each["label"] for each in seen["materialized"][name][0]["metadataEntries"]}
         assert entries - {"rows", "table_digest"}, name
-        assert "Error" not in shown, name
+        assert "Error" not in shown, (name, shown[max(0, shown.find("Error") - 200) :][:400])
 
 
 def test_the_graph_has_every_group(seen):
@@ -163,7 +163,7 @@ def test_links_lead_to_the_report_and_the_card(seen):
 
 
 def test_figures_are_plotted_over_rounds(seen):
-    for figure in ("map50", "test_images", "agreement_with_people"):
+    for figure in ("map50", "test_images", "agreement_with_annotators"):
         assert figure in seen["plots"]
 
 

@@ -30,7 +30,8 @@ def test_blood_cells_in_three_rounds(tmp_path):
         "object 4 (RBC) has no area",
     ]
     with Narrator() as narrator:
-        result = run_demo(lambda: material, DemoOptions(home=tmp_path / "home"), narrator)
+        options = DemoOptions(home=tmp_path / "home", training_cpu_seconds=180.0)
+        result = run_demo(lambda: material, options, narrator)
     assert min(row["consensus_f1"] for row in result.rounds) >= 0.95
     assert result.rounds[-1]["model_map50"] >= 0.70
     assert result.rounds[-1]["test_images"] >= 20

@@ -74,13 +74,11 @@ def print_erasures(erased: Mapping[str, Collection[str]]) -> None:
 def _error_interval(bars: Sequence[dict[str, Any]]) -> str:
     """Return the interval of the error rate of human labels, over all classes."""
     from annotation_platform.curation.imported import PEOPLE
-    from annotation_platform.schema.tables import ErrorBars
+    from annotation_platform.versioning.manifest import LabelError
 
-    for bar in bars:
-        if bar[ErrorBars.origin] == PEOPLE and not bar[ErrorBars.class_name]:
-            if not bar[ErrorBars.reviewed]:
-                return "no review"
-            return f"{bar[ErrorBars.low]:.1%} to {bar[ErrorBars.high]:.1%}"
+    for bar in (LabelError(**each) for each in bars):
+        if bar.origin == PEOPLE and not bar.class_name:
+            return f"{bar.low:.1%} to {bar.high:.1%}" if bar.audited else "no review"
     return "not measured"
 
 

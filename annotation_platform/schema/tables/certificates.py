@@ -32,7 +32,7 @@ class Certificates(Table, name="certificates", version=2):
 class CertificateRechecks(
     Table, name="certificate_rechecks", version=2, renamed_from=("reaudits",)
 ):
-    """Errors that annotators found later in automatically accepted images, by certificate."""
+    """Label errors that annotators found later in automatically accepted images."""
 
     round_id = ROUND_ID.as_key()
     certified_round = text("the round of the certificate", pattern=ROUND, key=True)
