@@ -127,7 +127,7 @@ def backfill(page, url, image):
 def test_every_asset_says_what_it_is_whose_and_what_it_holds(seen):
     for name, spec in ASSETS.items():
         shown = seen["pages"][name]
-        said = spec.description.replace("``", "")
+        said = spec.description.replace("`", "")
         assert " ".join(said.split()) in " ".join(shown.split()), name
         assert spec.owners[0].removeprefix("team:") in shown, name
         for part in ("Columns", "round_id", "Kinds"):
