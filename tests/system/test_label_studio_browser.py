@@ -240,7 +240,7 @@ def check_nobody_else_sees(browser, member, address):
 BOX = Label.box("car", 340, 100, 480, 200)
 
 
-def test_a_image_in_a_private_folder_and_the_proposal_are_seen_by_members_only(
+def test_an_image_in_a_private_folder_and_the_proposal_are_seen_by_members_only(
     page, browser, client, label_studio, tmp_path
 ):
     desk = Desk(page, publish(client, "round-0001", [BOX]))
@@ -248,7 +248,7 @@ def test_a_image_in_a_private_folder_and_the_proposal_are_seen_by_members_only(
     check_nobody_else_sees(browser, page, f"{label_studio.url}/data/local-files/?d={KEY}")
 
 
-def test_a_image_in_a_private_bucket_and_the_proposal_are_seen_by_members_only(
+def test_an_image_in_a_private_bucket_and_the_proposal_are_seen_by_members_only(
     browser, label_studio_template, tmp_path, monkeypatch
 ):
     if missing := missing_programs():
@@ -280,7 +280,7 @@ def test_a_image_in_a_private_bucket_and_the_proposal_are_seen_by_members_only(
             with signed_in(browser, server, bob) as page:
                 check_what_is_seen(Desk(page, address), BOX, tmp_path)
                 check_nobody_else_sees(browser, page, urljoin(server.url, shown))
-        assert httpx.get(f"{s3.endpoint}/pictures/lake/{KEY}", trust_env=False).status_code == 403
+        assert httpx.get(f"{s3.endpoint}/images/lake/{KEY}", trust_env=False).status_code == 403
 
 
 # Of fifteen runs on a busy machine two missed what the mouse did; on a quiet one none did.
