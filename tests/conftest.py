@@ -1,5 +1,6 @@
 """What tests of every kind share: an S3 server that lives in this process."""
 
+import gc
 import os
 import shutil
 import tarfile
@@ -28,16 +29,35 @@ ROOM = 6 * 1024**3
 LONG_SECONDS = 900
 """Limit of a long test; the others have that of pyproject.toml."""
 
+ALLOCATIONS = 20_000
+"""Allocations between two looks of the garbage collector, which makes 700 the default."""
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config):
     """Let the tests write to memory where there is room: they flush thousands of files."""
+    gc.disable()  # Nothing that is imported and collected becomes garbage.
     worker = hasattr(config, "workerinput")
+    if worker:
+        # Processes that share the cores waste them when each starts a thread per core.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
     if worker or config.option.basetemp or not MEMORY.is_dir():
         return
     if shutil.disk_usage(MEMORY).free >= ROOM:
         config.option.basetemp = tempfile.mkdtemp(prefix="annotation-tests-", dir=MEMORY)
         config.add_cleanup(lambda: shutil.rmtree(config.option.basetemp, ignore_errors=True))
+
+
+def pytest_collection_finish():
+    """Let the garbage collector pass over what is imported: that takes a tenth of the time."""
+    gc.freeze()
+    gc.set_threshold(ALLOCATIONS)
+    gc.enable()
+
+
+def pytest_unconfigure():
+    """Undo it, for libraries that look for leaks at the end."""
+    gc.unfreeze()
 
 
 def pytest_collection_modifyitems(items):
