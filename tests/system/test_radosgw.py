@@ -17,6 +17,7 @@ from tests.pipeline.conftest import open_platform
 from tests.pipeline.test_lake_in_s3 import same_bytes_in_a_folder_and_in
 from tests.system.radosgw import INSTALL, missing_programs, running_radosgw
 
+pytestmark = pytest.mark.long
 THREADS = 8
 
 

@@ -87,7 +87,7 @@ def over_ssh(tmp_path, monkeypatch):
         server.stop()
 
 
-@pytest.fixture(params=["file", "http", "ssh"])
+@pytest.fixture(params=["file", "http", pytest.param("ssh", marks=pytest.mark.long)])
 def served(request, bare):
     """An address of the bare repository, and what a stranger's git needs to get in."""
     if request.param == "file":
@@ -338,6 +338,7 @@ def test_what_is_wrong_with_an_address_is_reported_in_one_line_without_its_token
     assert_no_token_below(tmp_path / "home")
 
 
+@pytest.mark.long
 def test_ssh_says_who_is_not_let_in_and_where_nothing_is(over_ssh, bare, tmp_path, monkeypatch):
     with pytest.raises(PublishError, match="no git repository is there"):
         open_registry(over_ssh.address(tmp_path / "nothing.git"), tmp_path / "home")

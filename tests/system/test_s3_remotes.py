@@ -158,7 +158,9 @@ def test_gc_asks_for_the_other_registry_that_publishes_into_the_bucket(world, tm
     assert told("version", "gc", "--also-registry", str(tmp_path / "moved"))["removed"] == []
 
 
-@pytest.mark.parametrize("world", [ENVIRONMENT, CONFIG], indirect=True)
+@pytest.mark.parametrize(
+    "world", [ENVIRONMENT, pytest.param(CONFIG, marks=pytest.mark.long)], indirect=True
+)
 def test_a_version_is_checked_out_loaded_exported_and_pulled(world, tmp_path, monkeypatch):
     # A reader has no setting of the remote: the version says where its files are.
     monkeypatch.delenv("ANNOTATION_REMOTE")

@@ -254,10 +254,12 @@ class Table:
     def check(cls, frame: pd.DataFrame, *, where: str = "") -> "Frame[Self]":
         """Return ``frame`` if it is as declared; otherwise raise a TableError naming the column.
 
-        An empty frame is given the declared types first, because pandas cannot infer them. Times
+        An empty frame is given the declared types, because pandas cannot infer them. Times
         in other units and zones become what is declared. ``where`` names the frame in the error.
         """
-        frame = cls.empty() if frame.empty else _with_times(cls, frame)
+        if frame.empty:
+            return cls.empty()
+        frame = _with_times(cls, frame)
         problem = cls._problem(frame)
         if problem:
             place = f" ({where})" if where else ""
