@@ -19,6 +19,7 @@ import httpx
 import pandas as pd
 import psutil
 import pytest
+import yaml
 
 from annotation_platform.demo.annotators import EXPERT, make_people
 from annotation_platform.demo.crowd import SimulatedSession, annotate_round, review
@@ -29,6 +30,7 @@ from annotation_platform.errors import SettingsError
 from annotation_platform.ingestion.lake import open_lake
 from annotation_platform.labeling.backends.simulated import SimulatedLabeling
 from annotation_platform.labeling.skills import REVIEWER, Skills
+from annotation_platform.models.from_version import CARD, WEIGHTS
 from annotation_platform.schema.tables import (
     CleanedImages,
     LabelTasks,
@@ -204,16 +206,24 @@ def test_every_version_reaches_a_stranger_whole(simulated_story, tmp_path):
     assert set(names) <= set(material.truth.images["image_id"])
 
 
-def test_dvc_repro_trains_and_tests_in_a_clone_of_a_version(simulated_story, tmp_path):
+def test_dvc_repro_with_fixed_steps_gives_the_same_metrics_again(simulated_story, tmp_path):
     _, _, result, _ = simulated_story
     clone = checkout_on_new_machine(result.registry, "training-set@v1.2.0", tmp_path / "clone")
+    params = yaml.safe_load((clone / "params.yaml").read_text())
+    params.setdefault("training", {})["steps"] = 12
+    (clone / "params.yaml").write_text(yaml.safe_dump(params))
     programs = str(Path(sys.executable).parent)
     environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
-    for command in (["dvc", "repro"], ["dvc", "pull"]):
+    made = []
+    for command in (["dvc", "repro"], ["dvc", "repro", "--force"], ["dvc", "pull"]):
         subprocess.run(command, cwd=clone, env=environment, check=True, capture_output=True)
-    figures = json.loads((clone / "models" / "metrics.json").read_text())
+        made.append([(clone / "models" / name).read_bytes() for name in ("metrics.json", WEIGHTS)])
+    assert made[0] == made[1] == made[2]
+    figures = json.loads(made[0][0])
     assert figures["test_images"] == result.rounds[-1]["test_images"]
     assert 0 <= figures["map50"] <= 1
+    card = json.loads((clone / "models" / CARD).read_text())
+    assert (card["steps"], card["ended_by"]) == (12, "steps")
 
 
 def test_no_process_and_no_secret_is_left_behind(simulated_story):

@@ -126,8 +126,8 @@ def late(seconds):
     """Reset at once, and execute the request only ``seconds`` later."""
 
     def fault(exchange):
-        exchange.hang_up()
         exchange.server.later(seconds, exchange.perform)
+        exchange.hang_up()
 
     return fault
 
@@ -263,8 +263,8 @@ class FaultyLabelStudio:
         """Call ``act`` after a number of seconds."""
         timer = threading.Timer(seconds, act)
         timer.daemon = True
-        self._later.append(timer)
         timer.start()
+        self._later.append(timer)
 
     def settle(self):
         """Wait until all that was put off is done."""
