@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
+from pydantic import BaseModel, ConfigDict
 
 from annotation_platform.curation.auto_accept import AUTO
 from annotation_platform.curation.carry_over import carry_over
@@ -67,15 +68,25 @@ class BuiltTrainingSet:
         return TrainingRounds.from_rows(rows)
 
 
+class TrainingSetSettings(BaseModel):
+    """The settings of a training set, as its lineage records them.
+
+    Annotations of ``cancelled`` rounds (round to reason) do not count, whether merged or not. With
+    ``use_auto``, images without human labels have the labels of the current certificate.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ontology: Ontology
+    splits: SplitPolicy
+    seed: int
+    cancelled: dict[str, str] = {}
+    # Missing in records from before automatic acceptance.
+    use_auto: bool = False
+
+
 def build_training_set(
-    tables: RoundTables,
-    round_id: str,
-    ontology: Ontology,
-    policy: SplitPolicy,
-    *,
-    seed: int,
-    cancelled: Mapping[str, str] | None = None,
-    use_auto: bool = False,
+    tables: RoundTables, round_id: str, settings: TrainingSetSettings
 ) -> BuiltTrainingSet:
     """Return the labels of all rounds finished by now, with the new splits.
 
@@ -83,43 +94,21 @@ def build_training_set(
     which the caller writes. See ``assemble_training_set`` for the contents.
     """
     recorded: dict[str, str] = {}
-    built = assemble_training_set(
-        tables.recording(recorded),
-        round_id,
-        ontology,
-        policy,
-        seed=seed,
-        cancelled=cancelled,
-        use_auto=use_auto,
-    )
+    built = assemble_training_set(tables.recording(recorded), round_id, settings)
     if not built.splits.empty:
         recorded.pop(f"{Splits.table_name}/{round_id}", None)
     tables.lineage.keep_tables(recorded)
     if not built.splits.empty:
         data = table_bytes(Splits, built.splits, where=round_id)
         recorded[f"{Splits.table_name}/{round_id}"] = tables.lineage.keep(data)
-    settings = {
-        "ontology": ontology.model_dump(mode="json"),
-        "splits": policy.model_dump(mode="json"),
-        "seed": seed,
-        "cancelled": dict(cancelled or {}),
-        "use_auto": use_auto,
-    }
-    inputs = TableInputs(recorded, settings=settings)
+    inputs = TableInputs(recorded, settings=settings.model_dump(mode="json"))
     digest = table_digest(TrainingSet, built.labels)
     tables.lineage.write(TrainingSet.table_name, round_id, digest, inputs)
     return built
 
 
 def assemble_training_set(
-    tables: RoundTables,
-    round_id: str,
-    ontology: Ontology,
-    policy: SplitPolicy,
-    *,
-    seed: int,
-    cancelled: Mapping[str, str] | None = None,
-    use_auto: bool = False,
+    tables: RoundTables, round_id: str, settings: TrainingSetSettings
 ) -> BuiltTrainingSet:
     """Return the labels of all rounds finished by now, and draw the splits of what has none.
 
@@ -130,24 +119,24 @@ def assemble_training_set(
     that arrived late and belongs with images of two splits. Rounds may finish in any order.
 
     Imported labels count once their round is cleaned, for images without human labels. Labels of
-    retired classes are mapped to the current ones. Annotations of ``cancelled`` rounds (round to
-    reason) do not count, whether merged or not.
+    retired classes are mapped to the current ones.
 
-    With ``use_auto``, images without human labels have the labels of the current certificate, in
-    the train split only. The current certificate is the latest granted one whose round counts and
-    that was not contradicted since. The pool of its round held all other images without human
-    labels as well, so labels of earlier certificates are withdrawn, with the reason.
+    Labels of the current certificate are in the train split only. The current certificate is the
+    latest granted one whose round counts and that was not contradicted since. The pool of its round
+    held all other images without human labels as well, so labels of earlier certificates are
+    withdrawn, with the reason.
     """
     images = tables.read_all(CleanedImages)
     images = images[images[CleanedImages.outcome] == Outcome.ACCEPTED].drop_duplicates(
         CleanedImages.image_id
     )
+    ontology = settings.ontology
     labels, included, held, left_out = _included(
-        tables, images, ontology, cancelled or {}, use_auto=use_auto
+        tables, images, ontology, settings.cancelled, use_auto=settings.use_auto
     )
     described = _with_metadata(images, tables.read_all(RawImages))
     described = described[described[CleanedImages.image_id].isin(labels["image_id"].unique())]
-    splits, stored = _splits(tables, round_id, described, labels, policy, seed=seed)
+    splits, stored = _splits(tables, round_id, described, labels, settings)
     left_out |= splits.left_out
     joined = labels.merge(
         described.drop(columns=["round_id", "flags", "joins"]),
@@ -340,18 +329,16 @@ def _splits(
     round_id: str,
     images: pd.DataFrame,
     labels: pd.DataFrame,
-    policy: SplitPolicy,
-    *,
-    seed: int,
+    settings: TrainingSetSettings,
 ) -> tuple[DrawnSplits, pd.DataFrame]:
     """Return the split of every image, and the ``splits`` of this round; empty if none are new."""
     known = tables.read_all(Splits)
     named = labels[["image_id", "class_name"]].dropna().drop_duplicates()
     classes = {str(image): set(names) for image, names in named.groupby("image_id")["class_name"]}
-    keys = split_keys(images, policy)
+    keys, seed = split_keys(images, settings.splits), settings.seed
     automatic = set(labels.loc[labels["origin"] == AUTO, "image_id"])
     drawn = draw_splits(
-        keys, classes, known, policy, seed=seed, round_id=round_id, train_only=automatic
+        keys, classes, known, settings.splits, seed=seed, round_id=round_id, train_only=automatic
     )
     if drawn.rows.empty:
         return drawn, drawn.rows

@@ -23,15 +23,14 @@ class TrainingSetBuilt(Result):
 def build_training_set(context: RoundContext) -> TrainingSetBuilt:
     """Return the labels of all rounds finished by now, and record their lineage."""
     tables, policy = context.tables, context.policy
-    built = training_set.build_training_set(
-        tables,
-        context.round_id,
-        policy.ontology,
-        policy.splits,
+    settings = training_set.TrainingSetSettings(
+        ontology=policy.ontology,
+        splits=policy.splits,
         seed=policy.seed,
         cancelled=cancelled_rounds(context.lake.store, tables.rounds(LabelTasks)),
         use_auto=policy.auto_accept.enabled and policy.auto_accept.use_in_training,
     )
+    built = training_set.build_training_set(tables, context.round_id, settings)
     images = built.labels.drop_duplicates(TrainingSet.image_id)
     return TrainingSetBuilt(
         training_set=built.labels,

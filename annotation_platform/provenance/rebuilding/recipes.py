@@ -9,14 +9,12 @@ from typing import Any
 import pandas as pd
 
 from annotation_platform.consensus.resolve import Consensus, counting_annotations, resolve_consensus
-from annotation_platform.curation.training_set import assemble_training_set
+from annotation_platform.curation.training_set import TrainingSetSettings, assemble_training_set
 from annotation_platform.images.accepted import accepted_images
 from annotation_platform.labeling.guidelines import read_guideline
 from annotation_platform.labeling.reviews import decisions, reviewed_labels
 from annotation_platform.labeling.rounds import annotations_as_of
 from annotation_platform.labeling.snapshots import as_of
-from annotation_platform.policy import SplitPolicy
-from annotation_platform.schema.ontology import Ontology
 from annotation_platform.schema.tables import (
     AnnotatorQuality,
     ConsensusLabels,
@@ -52,16 +50,8 @@ def derive_training_set(round_id: str, snapshot: Lake, settings: Mapping[str, An
         snapshot: the lake as it was when the table was made.
         settings: the recorded settings.
     """
-    return assemble_training_set(
-        snapshot.tables,
-        round_id,
-        Ontology.model_validate(settings["ontology"]),
-        SplitPolicy.model_validate(settings["splits"]),
-        seed=settings["seed"],
-        cancelled=settings["cancelled"],
-        # Missing in records from before automatic acceptance.
-        use_auto=settings.get("use_auto", False),
-    ).labels
+    known = TrainingSetSettings.model_validate(settings)
+    return assemble_training_set(snapshot.tables, round_id, known).labels
 
 
 def derive_consensus(round_id: str, snapshot: Lake, settings: Mapping[str, Any]) -> Consensus:

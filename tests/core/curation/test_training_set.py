@@ -4,7 +4,11 @@ import pandas as pd
 import pytest
 
 from annotation_platform.curation import gates
-from annotation_platform.curation.training_set import build_training_set, round_digest
+from annotation_platform.curation.training_set import (
+    TrainingSetSettings,
+    build_training_set,
+    round_digest,
+)
 from annotation_platform.policy import SplitPolicy
 from annotation_platform.schema.dataset import Dataset
 from annotation_platform.schema.ontology import Ontology
@@ -124,7 +128,8 @@ def add_imports(tables, round_id, numbers, **options):
 
 def build_and_write(tables, round_id, **options):
     """Build the training set, and write what the asset writes next to it."""
-    built = build_training_set(tables, round_id, ONTOLOGY, SplitPolicy(), seed=0, **options)
+    settings = TrainingSetSettings(ontology=ONTOLOGY, splits=SplitPolicy(), seed=0, **options)
+    built = build_training_set(tables, round_id, settings)
     tables.write(TrainingRounds, round_id, built.included(round_id))
     if not built.splits.empty:
         tables.write(Splits, round_id, built.splits)
