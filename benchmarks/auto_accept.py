@@ -165,7 +165,7 @@ def drift(*, rounds, audit, harder, seed=0):
         for count, shift in ((audit, 0.0), (1000, harder)):
             said, _, looks = MODELS["calibrated"].images(count, rng, harder=shift)
             sides.append({"confidence": said.confidence, "embedding": looks})
-        refused += not compare_samples(*sides, level=0.01, rng=rng).exchangeable
+        refused += bool(compare_samples(*sides, level=0.01, rng=rng).reason)
     return refused / rounds
 
 

@@ -12,29 +12,14 @@ from annotation_platform.schema.shapes import CLASSIFICATIONS, REGIONS, Label
 from annotation_platform.schema.shapes.overlap import labels_of, overlap_matrix
 
 
-def f1_score(a: pd.DataFrame, b: pd.DataFrame, *, iou_threshold: float = 0.5) -> float:
-    """Return the F1 of two sets of labels of one image: 1 if both are empty, symmetric.
+def pooled_f1(found: pd.DataFrame, truth: pd.DataFrame, *, iou_threshold: float = 0.5) -> float:
+    """Return the F1 of all labels of all images together, by ``image_id``; 1 if both are empty.
 
     A pair counts when its shape and class are the same and its overlap is at least
-    ``iou_threshold``; of choices, when the class is the same.
-
-    Args:
-        a: one row per label, with ``class_name`` and the four box columns; ``shape`` and
-            ``geometry`` where these are not all boxes.
-        b: the same.
-        iou_threshold: in ``(0, 1]``.
+    ``iou_threshold``, in ``(0, 1]``; of choices, when the class is the same. Both tables have one
+    row per label, with ``class_name`` and the four box columns; ``shape`` and ``geometry`` where
+    these are not all boxes.
     """
-    return _f1(count_hits(a, b, iou_threshold=iou_threshold), len(a) + len(b))
-
-
-def count_hits(a: pd.DataFrame, b: pd.DataFrame, *, iou_threshold: float = 0.5) -> int:
-    """Return how many labels of ``a`` have a partner in ``b``, as for ``f1_score``."""
-    ours, theirs = labels_of(a), labels_of(b)
-    return _hits(ours, theirs, iou_threshold, _extent([*ours, *theirs]))
-
-
-def pooled_f1(found: pd.DataFrame, truth: pd.DataFrame, *, iou_threshold: float = 0.5) -> float:
-    """Return the F1 of all labels of all images together, by ``image_id``; 1 if both are empty."""
     hits = hits_by_image(found, truth, iou_threshold=iou_threshold)
     return _f1(sum(hits.values()), len(found) + len(truth))
 
@@ -42,7 +27,7 @@ def pooled_f1(found: pd.DataFrame, truth: pd.DataFrame, *, iou_threshold: float 
 def hits_by_image(
     found: pd.DataFrame, truth: pd.DataFrame, *, iou_threshold: float = 0.5
 ) -> dict[str, int]:
-    """Return how many labels of ``found`` have a partner, by ``image_id``; see ``f1_score``.
+    """Return how many labels of ``found`` have a partner, by ``image_id``; see ``pooled_f1``.
 
     Images that only one of the two tables has are left out.
     """

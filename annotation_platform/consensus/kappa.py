@@ -18,20 +18,10 @@ from annotation_platform.schema.geometry import FloatArray
 IntArray = npt.NDArray[np.intp]
 
 
-def cohen_kappa(annotations: pd.DataFrame, first: str, second: str) -> float:
-    """Return Cohen's kappa of two workers, over the tasks that both annotated.
+def cohen_kappa_pairs(annotations: pd.DataFrame) -> pd.DataFrame:
+    """Return Cohen's kappa of every two workers, over the tasks that both annotated.
 
     Cohen, "A coefficient of agreement for nominal scales", 1960.
-
-    Raises:
-        TableError: a column is missing, or a worker annotated a task twice.
-    """
-    pairs = cohen_kappa_pairs(annotations[annotations["worker"].isin([first, second])])
-    return float(pairs["kappa"].iloc[0]) if len(pairs) else float("nan")
-
-
-def cohen_kappa_pairs(annotations: pd.DataFrame) -> pd.DataFrame:
-    """Return Cohen's kappa of every two workers who share a task.
 
     Returns:
         Columns ``first``, ``second`` (``first < second``, rows in that order), ``tasks`` that both

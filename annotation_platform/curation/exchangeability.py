@@ -20,11 +20,6 @@ class SampleComparison:
     level: float  # one of them this low or lower is a difference
     reason: str  # empty if nothing differs
 
-    @property
-    def exchangeable(self) -> bool:
-        """Whether nothing differs."""
-        return not self.reason
-
 
 def compare_samples(
     audit: Mapping[str, FloatArray],

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annotation_platform.consensus.agreement import f1_score, pairwise_agreement, pooled_f1
+from annotation_platform.consensus.agreement import pairwise_agreement, pooled_f1
 from annotation_platform.consensus.matching import cluster_boxes, match_boxes
 from annotation_platform.consensus.resolve import resolve_consensus
 from annotation_platform.demo.annotators import annotation_rng, make_people, simulate_annotation
@@ -360,7 +360,7 @@ def test_agreement_of_half_matching_annotations_is_worked_out_by_hand():
     # One of two boxes matches on either side: F1 = 2 * 1 / (2 + 2).
     assert pairwise_agreement(table) == pytest.approx(0.5)
     empty = table[table["annotator"] == "absent"]
-    assert f1_score(empty, empty) == 1.0
+    assert pooled_f1(empty, empty) == 1.0
 
 
 def test_agreement_counts_regions_of_the_same_shape_and_choices_and_leaves_out_the_unsure():

@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annotation_platform.consensus.kappa import (
-    cohen_kappa,
     cohen_kappa_pairs,
     fleiss_kappa,
     krippendorff_alpha,
@@ -68,8 +67,7 @@ def test_cohens_kappa_of_fifty_proposals_is_two_fifths():
     # Two readers, yes or no: 20 both yes, 15 both no, 5 and 10 apart. Observed 35/50, by chance
     # (25/50)(30/50) + (25/50)(20/50) = 1/2, so (7/10 - 1/2) / (1/2) = 2/5.
     table = by_worker(a="y" * 25 + "n" * 25, b="y" * 20 + "n" * 5 + "y" * 10 + "n" * 15)
-    assert cohen_kappa(table, "a", "b") == pytest.approx(0.4, abs=1e-12)
-    assert cohen_kappa(table, "b", "a") == pytest.approx(0.4, abs=1e-12)
+    assert cohen_kappa_pairs(table)["kappa"].tolist() == pytest.approx([0.4], abs=1e-12)
 
 
 def test_fleiss_kappa_of_the_worked_example_is_the_published_one():
@@ -116,12 +114,12 @@ def test_fleiss_kappa_weighs_tasks_alike_where_the_numbers_of_annotations_differ
 def test_what_cannot_be_told_is_missing_and_never_full_agreement(table):
     for measure in (fleiss_kappa, krippendorff_alpha):
         assert np.isnan(measure(table))
-    assert np.isnan(cohen_kappa(table, "a", "b"))
+    assert cohen_kappa_pairs(table)["kappa"].isna().all()
 
 
 def test_systematic_disagreement_is_below_chance():
     table = by_worker(a="xyxy", b="yxyx")
-    assert cohen_kappa(table, "a", "b") == pytest.approx(-1.0)
+    assert cohen_kappa_pairs(table)["kappa"].tolist() == pytest.approx([-1.0])
     assert fleiss_kappa(table) == pytest.approx(-1.0)
     # Of eight values, four each, 2 * 4 * 4 / 56 = 4/7 of the pairs differ: 1 - 1 / (4/7).
     assert krippendorff_alpha(table) == pytest.approx(-0.75)
