@@ -23,7 +23,6 @@ from annotation_platform.schema.tables import (
     CalibrationFrame,
     CertificateRechecks,
     Certificates,
-    Conflicts,
     DatasetVersions,
     ErrorBars,
     LabelIssues,
@@ -298,10 +297,12 @@ def test_what_people_contradict_is_withdrawn_and_named(world):
     suspected = set(tables.read(LabelIssues, TWO)["image_id"])
     assert suspected & at_random
     world.platform.change_policy(review={"gate": "manual"})
-    merged = world.platform.run("merge_round", TWO, only=["consensus_labels", "label_issues"])
+    merged = world.platform.run(
+        "merge_round", TWO, only=["consensus_labels", "label_issues", "review_tasks"]
+    )
     assert merged.success
-    conflicts = tables.read(Conflicts, TWO)
-    sent = set(conflicts.loc[conflicts["kind"].str.startswith("suspected "), "image_id"])
+    tasks = tables.read(ReviewTasks, TWO)
+    sent = set(tasks.loc[tasks["kinds"].str.contains("suspected "), "image_id"])
     assert not sent & at_random
 
 
