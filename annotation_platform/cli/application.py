@@ -43,7 +43,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (running.demo, running.up, running.ingest, running.status, migrate):
+for command in (
+    running.demo,
+    running.init,
+    running.up,
+    running.ingest,
+    running.status,
+    migrate,
+):
     app.command(rich_help_panel=_RUN)(command)
 for name, noun, panel in (
     ("round", rounds.app, _LABEL),

@@ -1,4 +1,4 @@
-"""The commands without a noun that run the platform: demo, up, ingest and status."""
+"""The commands without a noun that run the platform: demo, init, up, ingest and status."""
 
 import sys
 import time
@@ -11,7 +11,14 @@ from rich.console import Console
 from rich.progress import Progress
 
 from annotation_platform.cli.options import AsJson, with_option_groups
-from annotation_platform.cli.output import OUT, print_json, print_line, print_rows, table_of
+from annotation_platform.cli.output import (
+    OUT,
+    print_json,
+    print_line,
+    print_result,
+    print_rows,
+    table_of,
+)
 from annotation_platform.cli.registries import own_lake, own_policy, own_settings
 
 _WATCH_SECONDS = 2.0
@@ -92,6 +99,26 @@ def demo(
             as_json=as_json,
         ),
         OUT,
+    )
+
+
+def init(as_json: AsJson = False) -> None:
+    """Create the folders of ANNOTATION_HOME and its params.yaml. What is there stays as it is."""
+    from annotation_platform.servers.home import make_home
+    from annotation_platform.storage.files import write_file
+
+    settings = own_settings()
+    made = make_home(settings)
+    policy, own = settings.policy_path, settings.home_path / "params.yaml"
+    if settings.params is None and policy != own:
+        write_file(own, policy.read_bytes())
+        made.append(own)
+    names = [str(path) for path in made]
+    print_result(
+        {"created": names, "policy": str(settings.policy_path), "landing": settings.landing_url},
+        as_json,
+        "\n".join([f"created {name}" for name in names] or ["Nothing to create."])
+        + f"\nEdit {settings.policy_path}, then run `annotation-platform up`.",
     )
 
 

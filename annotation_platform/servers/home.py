@@ -1,4 +1,4 @@
-"""The lock of a home: two sets of servers cannot share its databases."""
+"""The folders of a home, and its lock: two sets of servers cannot share its databases."""
 
 import fcntl
 from collections.abc import Iterator
@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from annotation_platform.errors import SettingsError
+from annotation_platform.settings import Settings
+from annotation_platform.storage.s3 import Bucket, is_s3
 
 
 @contextmanager
@@ -35,3 +37,29 @@ def locked_home(home: Path) -> Iterator[None]:
                 f"{home}: another annotation-platform uses this folder. Stop it, or choose another."
             ) from error
         yield
+
+
+def make_home(settings: Settings) -> list[Path]:
+    """Create the folders of a home that are missing, and return them.
+
+    Raises:
+        SettingsError: a folder cannot be created, or a bucket cannot be used.
+    """
+    for url in (settings.landing_url, settings.lake_url):
+        if is_s3(url):
+            Bucket(url).check()
+    folders = [settings.home_path]
+    if not is_s3(settings.landing_url):
+        folders.append(settings.landing_path)
+    if not is_s3(settings.lake_url):
+        folders.append(settings.lake_path / "images")
+    made = [folder for folder in folders if not folder.is_dir()]
+    try:
+        for folder in made:
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(
+            f"{error.filename}: cannot be created ({error.strerror}). Set ANNOTATION_HOME to a "
+            "folder that you can write."
+        ) from error
+    return made

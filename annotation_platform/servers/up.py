@@ -6,7 +6,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from annotation_platform.errors import SettingsError
 from annotation_platform.ingestion.lake import lake_of
 from annotation_platform.labeling.backends.label_studio.http import LabelStudioHttp
 from annotation_platform.labeling.backends.label_studio.image_sources import private_endpoint
@@ -14,11 +13,11 @@ from annotation_platform.labeling.backends.label_studio.running import TOKEN_VAR
 from annotation_platform.policy import read_policy
 from annotation_platform.servers.dagster import DagsterServers
 from annotation_platform.servers.front_page import front_page
-from annotation_platform.servers.home import locked_home
+from annotation_platform.servers.home import locked_home, make_home
 from annotation_platform.servers.label_studio import LabelStudioServer
 from annotation_platform.servers.webhooks import received_change_signals, registered_webhooks
 from annotation_platform.settings import Settings
-from annotation_platform.storage.s3 import Bucket, is_s3
+from annotation_platform.storage.s3 import is_s3
 from annotation_platform.versioning.mirror import open_registry
 from annotation_platform.versioning.registry import check_registry
 
@@ -49,7 +48,7 @@ def serve(
     check_registry(open_registry(settings.registry_place, settings.mirrors_path))
     with ExitStack() as stack:
         stack.enter_context(locked_home(settings.home_path))
-        _make_home(settings)
+        make_home(settings)
         secret = stack.enter_context(received_change_signals(settings))
         shown = settings.shown_url if policy.masking.classes else settings.lake_url
         url, token = _label_studio(stack, settings, shown, label_studio_port, say)
@@ -106,26 +105,6 @@ def _label_studio(
     say(f"log in as        {server.administrator.email}")
     say(f"its password     in {settings.secrets_path} (label_studio.password)")
     return server.url, server.administrator.token
-
-
-def _make_home(settings: Settings) -> None:
-    """Create the folders of the home; raise a SettingsError if a bucket cannot be used."""
-    for url in (settings.landing_url, settings.lake_url):
-        if is_s3(url):
-            Bucket(url).check()
-    folders = [settings.home_path]
-    if not is_s3(settings.landing_url):
-        folders.append(settings.landing_path)
-    if not is_s3(settings.lake_url):
-        folders.append(settings.lake_path / "images")
-    try:
-        for folder in folders:
-            folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SettingsError(
-            f"{error.filename}: cannot be created ({error.strerror}). Set ANNOTATION_HOME to a "
-            "folder that you can write."
-        ) from error
 
 
 def _until_interrupted(dagster: DagsterServers) -> None:

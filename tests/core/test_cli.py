@@ -14,6 +14,7 @@ from annotation_platform.cli.version.listing import _error_interval
 from annotation_platform.curation.imported import PEOPLE
 from annotation_platform.demo.scenes import draw_batch
 from annotation_platform.ingestion.lake import open_lake
+from annotation_platform.policy import read_policy
 from annotation_platform.schema.rounds import Arrival
 from annotation_platform.versioning.manifest import LabelError
 from tests.commands import run_command
@@ -179,6 +180,36 @@ def test_label_studio_that_is_not_installed(tmp_path, registry):
 def test_people_without_a_server_asks_to_start_one(tmp_path):
     done = run_command("people", "list", environment={"ANNOTATION_HOME": str(tmp_path)})
     assert "annotation-platform up" in complaint(done)
+
+
+def test_init_makes_a_home_once_and_changes_nothing_in_it_afterwards(tmp_path):
+    home = tmp_path / "deep" / "home"
+
+    def state():
+        return {path: (path.stat().st_mtime_ns, path.is_file()) for path in home.rglob("*")}
+
+    def created():
+        done = run_command("init", "--json", environment={"ANNOTATION_HOME": str(home)})
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)["created"]
+
+    own = home / "params.yaml"
+    assert created() == [str(home), str(home / "landing"), str(home / "lake" / "images"), str(own)]
+    own.write_text(
+        own.read_text().replace("test: 0.2", "test: 0.1").replace("val: 0.1", "val: 0.2")
+    )
+    before = state()
+    assert created() == []
+    assert state() == before
+    assert read_policy(own).splits.val == 0.2
+    # A policy elsewhere is used there and not copied.
+    elsewhere, home = tmp_path / "policy.yaml", tmp_path / "second"
+    own.rename(elsewhere)
+    named = {"ANNOTATION_HOME": str(home), "ANNOTATION_PARAMS": str(elsewhere)}
+    done = run_command("init", environment=named)
+    assert done.returncode == 0, done.stderr
+    assert str(elsewhere) in done.stdout
+    assert not (home / "params.yaml").exists()
 
 
 def test_ingest_and_status_print_json(tmp_path, images):
