@@ -375,7 +375,7 @@ def test_a_round_that_is_held_waits_for_somebody_and_the_next_ones_go_on(platfor
     assert "held" not in platform.tick(new_images_sensor).skip_reason.skip_message
 
 
-def test_who_annotations_what_is_fixed_before_anybody_is_asked(platform):
+def test_assignments_are_fixed_before_tasks_are_published(platform):
     platform.land(1)
     platform.tick(new_images_sensor)
     platform.run("start_round", "round-0001")

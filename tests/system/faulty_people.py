@@ -196,8 +196,8 @@ class LabelStudioDesk:
         self._asked("DELETE", f"/api/annotations/{annotation}/")
 
     def _asked(self, method: str, path: str, **sent):
-        annotation = self._http.request(method, path, **sent).raise_for_status()
-        return annotation.json() if annotation.content else {}
+        response = self._http.request(method, path, **sent).raise_for_status()
+        return response.json() if response.content else {}
 
 
 class _Person:

@@ -21,7 +21,7 @@ class GitOverHttp:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.may_push = True
-        self.lose_next_annotation = False
+        self.lose_next_response = False
         outer = self
 
         class Handler(_Backend):
@@ -62,11 +62,11 @@ class _Backend(BaseHTTPRequestHandler):
         owner = self.server_of
         expected = "Basic " + base64.b64encode(f"robot:{TOKEN}".encode()).decode()
         if self.headers.get("Authorization") != expected:
-            self._annotation(401, [("WWW-Authenticate", 'Basic realm="git"')], b"")
+            self._respond(401, [("WWW-Authenticate", 'Basic realm="git"')], b"")
             return
         path, _, query = self.path.partition("?")
         if "git-receive-pack" in self.path and not owner.may_push:
-            self._annotation(403, [], b"")
+            self._respond(403, [], b"")
             return
         done = subprocess.run(
             ["git", "http-backend"],
@@ -91,17 +91,17 @@ class _Backend(BaseHTTPRequestHandler):
         if (
             self.command == "POST"
             and path.endswith("git-receive-pack")
-            and owner.lose_next_annotation
+            and owner.lose_next_response
         ):
-            owner.lose_next_annotation = False
+            owner.lose_next_response = False
             self.close_connection = True
             return
         head, _, content = done.stdout.partition(b"\r\n\r\n")
         headers = [tuple(line.split(": ", 1)) for line in head.decode().split("\r\n")]
         status = next((int(text.split()[0]) for name, text in headers if name == "Status"), 200)
-        self._annotation(status, [each for each in headers if each[0] != "Status"], content)
+        self._respond(status, [each for each in headers if each[0] != "Status"], content)
 
-    def _annotation(self, status: int, headers: list[tuple[str, str]], content: bytes) -> None:
+    def _respond(self, status: int, headers: list[tuple[str, str]], content: bytes) -> None:
         self.send_response(status)
         for name, text in headers:
             self.send_header(name, text)

@@ -67,10 +67,10 @@ def seen(tmp_path_factory):
 
 
 def query(url, text, **variables):
-    annotation = httpx.post(
+    response = httpx.post(
         f"{url}/graphql", json={"query": text, "variables": variables}, timeout=60
     )
-    return annotation.json()["data"]
+    return response.json()["data"]
 
 
 def materializations(url, name):

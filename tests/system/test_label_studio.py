@@ -196,7 +196,7 @@ def proxied(url, meddle):
             proxy.shutdown()
 
 
-def test_an_import_whose_annotation_was_lost_is_not_done_twice(client, api, label_studio, lake):
+def test_an_import_whose_response_was_lost_is_not_done_twice(client, api, label_studio, lake):
     copies = [task_copy(n) for n in range(10)]
     imports = []
 

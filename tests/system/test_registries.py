@@ -261,11 +261,11 @@ def test_nothing_is_published_where_branch_or_tag_may_not_be_pushed(world, bare,
         world.publish(registry=registry)
 
 
-def test_an_annotation_that_was_lost_on_the_way_is_no_failure(world, bare, over_http):
+def test_a_response_that_was_lost_on_the_way_is_no_failure(world, bare, over_http):
     registry = open_registry(over_http.address("data%20sets.git"), world.root / "home")
-    over_http.lose_next_annotation = True
+    over_http.lose_next_response = True
     published = world.publish(registry=registry)
-    assert not over_http.lose_next_annotation
+    assert not over_http.lose_next_response
     assert (published.version, published.new_version) == ("1.0.0", True)
     assert line_of(bare) == ["1.0.0"]
 
@@ -349,7 +349,7 @@ def test_ssh_says_who_is_not_let_in_and_where_nothing_is(over_ssh, bare, tmp_pat
         open_registry(over_ssh.address(bare), tmp_path / "home")
 
 
-def test_versions_are_listed_as_last_seen_while_the_registry_gives_no_annotation(
+def test_versions_are_listed_as_last_seen_while_the_registry_gives_no_response(
     world, bare, tmp_path, monkeypatch
 ):
     server = GitOverHttp(bare.parent)

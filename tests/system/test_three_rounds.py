@@ -61,10 +61,10 @@ CANARIES = {
 
 
 def query(url, text, **variables):
-    annotation = httpx.post(
+    response = httpx.post(
         f"{url}/graphql", json={"query": text, "variables": variables}, timeout=60
     )
-    return annotation.json()["data"]
+    return response.json()["data"]
 
 
 def tell_the_story(home, labeling, images, *, cpu_seconds):

@@ -108,10 +108,10 @@ def token_after_login(url, account):
             'name="csrfmiddlewaretoken" value="([^"]+)"', browser.get("/user/login/").text
         )
         said = {"csrfmiddlewaretoken": form[1], **account}
-        annotation = browser.post(
+        response = browser.post(
             "/user/login/", data=said, headers={"Referer": f"{url}/user/login/"}
         )
-        assert annotation.is_redirect
+        assert response.is_redirect
         return browser.get("/api/current-user/token").json()["token"]
 
 

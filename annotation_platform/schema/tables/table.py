@@ -34,6 +34,7 @@ else:
 
 
 IntArray = npt.NDArray[np.int_]
+BoolArray = npt.NDArray[np.bool_]
 TEXT = "string[pyarrow]"
 TIME = "datetime64[us, UTC]"
 ARROW_TYPES = {
@@ -132,30 +133,38 @@ class Column:
         """Return what is wrong with values, with the first such value and its row; or nothing."""
         if not self.has_type(values.dtype):
             return f"has the type {values.dtype}, not {self.dtype}"
-        has_gaps = bool(values.hasnans)
-        if has_gaps and not self.nullable:
-            return f"has no value in row {_first(values.isna())}"
-        known = values.dropna() if has_gaps else values
+        if self.dtype == "object":
+            lost = values.isna()
+            return f"has no value in row {_first(lost)}" if lost.any() and not self.nullable else ""
+        # Arrow does this in a tenth of the time that pandas takes for a short column.
+        held = pa.array(values)
+        if held.null_count and not self.nullable:
+            return f"has no value in row {_first(held.is_null())}"
+        known = held.drop_null() if held.null_count else held
         for is_wrong, expected in self._limits(known):
-            if is_wrong.any():
-                first = _first(is_wrong)
-                row = int(np.flatnonzero(values.notna())[first]) if has_gaps else first
-                value = known.iloc[first]
-                shown = repr(value) if isinstance(value, str) else str(value)
-                return f"holds {shown} in row {row}, which {expected}"
+            first = _first(is_wrong)
+            value = known[first].as_py()
+            row = int(np.flatnonzero(held.is_valid())[first]) if held.null_count else first
+            shown = repr(value) if isinstance(value, str) else str(value)
+            return f"holds {shown} in row {row}, which {expected}"
         return ""
 
-    def _limits(self, known: pd.Series) -> Iterable[tuple[Any, str]]:
-        """Yield which of the values break a limit, and which limit, as the end of a sentence."""
+    def _limits(self, known: Any) -> Iterable[tuple[BoolArray, str]]:
+        """Yield which values break a limit, for each that is broken, and the end of a sentence."""
         if self.pattern:
-            found = pc.match_substring_regex(pa.array(known), self.pattern)
-            yield ~np.asarray(found, dtype=bool), f"does not match {self.pattern}"
+            matches = np.asarray(pc.match_substring_regex(known, self.pattern), dtype=bool)
+            if not matches.all():
+                yield ~matches, f"does not match {self.pattern}"
         if self.one_of is not None:
-            yield ~known.isin(list(self.one_of)), f"is none of {', '.join(map(repr, self.one_of))}"
-        if self.low is not None:
-            yield known < self.low, f"is below {self.low:g}"
-        if self.high is not None:
-            yield known > self.high, f"is above {self.high:g}"
+            allowed = np.asarray(pc.is_in(known, pa.array(list(self.one_of), known.type)))
+            if not allowed.all():
+                yield ~allowed, f"is none of {', '.join(map(repr, self.one_of))}"
+        if (self.low is not None or self.high is not None) and len(known):
+            numbers = np.asarray(known)
+            if self.low is not None and numbers.min() < self.low:
+                yield numbers < self.low, f"is below {self.low:g}"
+            if self.high is not None and numbers.max() > self.high:
+                yield numbers > self.high, f"is above {self.high:g}"
 
 
 def _first(mask: Any) -> int:
@@ -246,9 +255,12 @@ class Table:
             if column.dtype == TIME:
                 # A column in which all are missing has no time zone to start from.
                 frame[key] = pd.to_datetime(frame[key], utc=True)
-            if column.dtype != "object":
-                frame[key] = frame[key].astype(_dtype(column.dtype))
-        return cls.check(frame, where=where)
+        types = {
+            key: _dtype(column.dtype)
+            for (key, column), held in zip(cls.columns.items(), frame.dtypes, strict=True)
+            if column.dtype != "object" and held != _dtype(column.dtype)
+        }
+        return cls.check(frame.astype(types), where=where)
 
     @classmethod
     def check(cls, frame: pd.DataFrame, *, where: str = "") -> "Frame[Self]":

@@ -346,7 +346,7 @@ def test_a_wait_that_the_server_asks_for_is_kept_within_bounds():
 
 
 @pytest.mark.parametrize("status", [201, 204, 206, 304, 400, 401, 403, 404, 410, 501])
-def test_other_annotations_are_final(status):
+def test_other_responses_are_final(status):
     with server(response(status, b"")) as (host, script):
         refusal(downloads(host), f"http://{host}/?{SECRET}")
         assert len(script.requests) == 1

@@ -103,7 +103,7 @@ PASSING = {
     "500": faulty.says(500),
     "502": faulty.says(502, "<html>", Content_Type="text/html"),
     "503": faulty.says(503, Retry_After="0.01"),
-    "504 although done": lambda exchange: (exchange.perform(), exchange.annotation(504, "")),
+    "504 although done": lambda exchange: (exchange.perform(), exchange.response(504, "")),
     "reset before": faulty.dropped,
     "reply lost": faulty.lost,
     "cut body": faulty.cut,
@@ -430,7 +430,7 @@ NOT_LABEL_STUDIO = {
 
 
 @pytest.mark.parametrize("fault", NOT_LABEL_STUDIO.values(), ids=NOT_LABEL_STUDIO)
-def test_an_annotation_that_is_not_label_studios_ends_it_and_names_the_variable(fault):
+def test_a_response_that_is_not_label_studios_ends_it_and_names_the_variable(fault):
     act = partial(LabelStudioClient.collect, round_id=ROUND)
     for number in range(1, requests_of(lambda server: act(client(server))) + 1):
         with running() as server:
@@ -571,7 +571,7 @@ def test_a_server_that_is_not_there_is_an_error_at_once_and_nothing_is_lost(full
 
 
 @pytest.mark.parametrize(("fault", "requests"), [(faulty.hangs, 2), (faulty.trickles, 2)])
-def test_a_server_that_never_ends_its_annotation_is_left_after_two_requests(fault, requests):
+def test_a_server_that_never_ends_its_response_is_left_after_two_requests(fault, requests):
     with running() as server:
         server.fault(fault, on=".*", times=99)
         http = LabelStudioHttp(server.url, TOKEN, timeout_seconds=0.1, retry_seconds=0.001)

@@ -162,7 +162,7 @@ def test_what_is_no_token_is_not_sent(token):
         pytest.param(response(400, '{"detail": "No such\\nfield"}'), "No such field", id="refused"),
     ],
 )
-def test_an_annotation_that_is_not_label_studios_says_so(given, message):
+def test_a_response_that_is_not_label_studios_says_so(given, message):
     with server(given) as (url, script):
         with pytest.raises(LabelingError, match=message):
             client(url).get("/api/x/")

@@ -31,7 +31,7 @@ def serving(respond):
     """A server whose answers, a status and a text, are those of ``respond(method, url, body)``."""
 
     class Handler(BaseHTTPRequestHandler):
-        def annotation(self):
+        def handle_request(self):
             length = int(self.headers.get("Content-Length", 0))
             status, text = respond(self, urlsplit(self.path), self.rfile.read(length))
             data = text.encode()
@@ -43,7 +43,7 @@ def serving(respond):
             if self.command != "HEAD":
                 self.wfile.write(data)
 
-        do_GET = do_POST = do_HEAD = annotation  # noqa: N815
+        do_GET = do_POST = do_HEAD = handle_request  # noqa: N815
 
         def log_message(self, *args):
             pass

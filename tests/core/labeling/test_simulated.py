@@ -189,7 +189,7 @@ for assignment in labeling.open_assignments(author):
 """
 
 
-def test_two_processes_make_publish_and_annotation_at_once_and_nothing_is_lost(tmp_path):
+def test_two_processes_make_publish_and_annotate_at_once_and_nothing_is_lost(tmp_path):
     path = tmp_path / "labeling.sqlite"
     workers = [
         subprocess.Popen([sys.executable, "-c", WORKER, str(path), author], stderr=subprocess.PIPE)

@@ -458,7 +458,7 @@ def coco(manifest, images, annotations, **more):
     }
 
 
-def test_a_coco_file_annotations_one_place_of_each_image_it_lists(labeling, store, tmp_path):
+def test_a_coco_file_is_one_annotation_of_each_image_it_lists(labeling, store, tmp_path):
     publish(labeling, store, make_copies(3, 2))
     manifest = exported(labeling, store, tmp_path / "out.zip", form="coco")
     names = [Path(f"export/{assignment.image}").name for assignment in manifest.assignments][::2]

@@ -156,20 +156,20 @@ def test_the_command_lists_migrates_and_finds_nothing_more(tmp_path, monkeypatch
     store = make_lake(tmp_path / "lake")
     before = contents(store)
 
-    def annotation(*options):
+    def migrated_by(*options):
         result = CliRunner().invoke(app, ["migrate", "--json", *options])
         assert result.exit_code == 0, result.output
         return json.loads(result.stdout.splitlines()[-1])
 
-    listed = annotation("--dry-run")
+    listed = migrated_by("--dry-run")
     assert contents(store) == before
     assert {each["key"] for each in listed["changes"]} == set(before)
     for each in listed["changes"]:
         version = table_named(each["key"].split("/")[1]).schema_version
         assert each["change"] == f"schema version 0 to {version}"
-    assert annotation() == {"changes": listed["changes"], "dry_run": False}
+    assert migrated_by() == {"changes": listed["changes"], "dry_run": False}
     migrated = contents(store)
-    assert annotation("--dry-run") == {"changes": [], "dry_run": True}
+    assert migrated_by("--dry-run") == {"changes": [], "dry_run": True}
     # A second migration changes nothing.
-    assert annotation() == {"changes": [], "dry_run": False}
+    assert migrated_by() == {"changes": [], "dry_run": False}
     assert contents(store) == migrated

@@ -97,13 +97,13 @@ def test_a_server_that_asks_to_slow_down_is_asked_again(s3_bucket):
 
 def test_a_conflict_is_tried_again_and_an_archived_object_stops_no_other(s3_bucket):
     bucket = Bucket(f"s3://{s3_bucket}/odd")
-    annotations = [(409, "ConditionalRequestConflict"), None, (403, "InvalidObjectState")]
+    refusals = [(409, "ConditionalRequestConflict"), None, (403, "InvalidObjectState")]
 
-    def annotation(request, **_):
-        status = annotations.pop(0)
+    def refuse(request, **_):
+        status = refusals.pop(0)
         return status and AWSResponse(request.url, status[0], {}, Refusal(status[1]))
 
-    bucket.client.meta.events.register("before-send.s3", annotation)
+    bucket.client.meta.events.register("before-send.s3", refuse)
     assert bucket.create("a", b"x")
     with pytest.raises(DataError, match="InvalidObjectState"):
         bucket.get("a")
