@@ -1,5 +1,6 @@
 """What tests of every kind share: an S3 server that lives in this process."""
 
+import atexit
 import gc
 import os
 import shutil
@@ -53,11 +54,8 @@ def pytest_collection_finish():
     gc.freeze()
     gc.set_threshold(ALLOCATIONS)
     gc.enable()
-
-
-def pytest_unconfigure():
-    """Undo it, for libraries that look for leaks at the end."""
-    gc.unfreeze()
+    # Undone after pytest's own five collections, for libraries that look for leaks at the end.
+    atexit.register(gc.unfreeze)
 
 
 def pytest_collection_modifyitems(items):

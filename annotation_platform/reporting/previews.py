@@ -7,7 +7,7 @@ import re
 import textwrap
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, TypeAlias
 
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont, ImageOps
@@ -17,6 +17,7 @@ from annotation_platform.schema.geometry import BOX_COLUMNS
 from annotation_platform.schema.ontology import Ontology, class_colors
 from annotation_platform.schema.shapes import SHAPES, UPRIGHT_BOXES, Label
 from annotation_platform.schema.tables import CleanedImages, Frame, ModelErrors, records
+from annotation_platform.storage.cache import Cache
 
 _LIMIT = 45_000
 """Largest size of a preview, in bytes, so that two of them fit into an asset's 100 kB."""
@@ -31,6 +32,9 @@ _DIGEST = re.compile(r"[0-9a-f]{32,}")
 _IMAGES = re.compile(
     r"!\[images with their boxes(?:: (?P<names>[^\]]*))?\]\(data:image/jpeg;base64,[^)]*\)"
 )
+_Scaled: TypeAlias = tuple[Image.Image, float]
+_SCALED: Cache[_Scaled] = Cache(16 * 2**20)
+"""Images of previews without boxes, by id: many assets of a run show the same ones."""
 SHORT_ID = 12
 """Number of digits of an image id in previews."""
 
@@ -49,10 +53,21 @@ def thumbnail(
     pixels: Pixels, boxes: pd.DataFrame, colors: Mapping[str, str], *, side: int
 ) -> Image.Image:
     """Return the image scaled into ``side`` × ``side`` pixels, with its boxes drawn on it."""
+    return _drawn(*_scaled(pixels, side), boxes, colors)
+
+
+def _scaled(pixels: Pixels, side: int) -> _Scaled:
+    """Return the image scaled into ``side`` × ``side`` pixels, and the factor; 1 at most."""
     image = Image.fromarray(pixels)
     scale = min(side / image.width, side / image.height, 1.0)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    image = image.resize(size, Image.Resampling.LANCZOS)
+    return image.resize(size, Image.Resampling.LANCZOS), scale
+
+
+def _drawn(
+    image: Image.Image, scale: float, boxes: pd.DataFrame, colors: Mapping[str, str]
+) -> Image.Image:
+    """Return the scaled image with its boxes drawn on it."""
     pen = ImageDraw.Draw(image)
     for row in boxes.to_dict("records"):
         color = colors.get(str(row["class_name"]), "#ffffff")
@@ -108,7 +123,15 @@ def images_preview(
         images[["image_id", "extension"]].head(_SHOWN).itertuples(index=False)
     ):
         boxes = labels[labels["image_id"] == image_id]
-        drawn.append(thumbnail(decode(load(image_id, extension)), boxes, colors, side=_SIDE))
+        # Loaded each time, because a logged store records who was shown what.
+        data = load(image_id, extension)
+
+        def make(data: bytes = data) -> tuple[int, _Scaled]:
+            image, scale = _scaled(decode(data), _SIDE)
+            return 3 * image.width * image.height, (image, scale)
+
+        image, scale = _SCALED.get(image_id, make)
+        drawn.append(_drawn(image.copy(), scale, boxes, colors))
     counts = {name: int((labels["class_name"] == name).sum()) for name in colors}
     shown = images["image_id"].head(_SHOWN)
     return _as_markdown(_with_legend(contact_sheet(drawn), colors, counts), shown)

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -67,12 +68,24 @@ def aws_client(
     """Return a client of one of AWS's services, with pauses between its ``attempts``."""
     # Imported late: a lake in a folder does not need it.
     import boto3
+    import botocore.session
     from botocore.config import Config
 
     retries = {"mode": "adaptive", "total_max_attempts": attempts}
     settings = Config(retries=retries, connect_timeout=5, read_timeout=read_seconds)
     # Not boto3's shared session, which keeps an account after it has changed.
-    return boto3.Session(profile_name=profile or None).client(service, config=settings)
+    core = botocore.session.Session()
+    core.register_component("data_loader", _service_models())
+    session = boto3.Session(botocore_session=core, profile_name=profile or None)
+    return session.client(service, config=settings)
+
+
+@cache
+def _service_models() -> Any:
+    """Return what reads the descriptions of AWS's services, and keeps them: S3's takes 0.1 s."""
+    import botocore.session
+
+    return botocore.session.Session().get_component("data_loader")
 
 
 @dataclass(frozen=True)

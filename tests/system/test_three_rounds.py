@@ -210,7 +210,7 @@ def test_dvc_repro_with_fixed_steps_gives_the_same_metrics_again(simulated_story
     _, _, result, _ = simulated_story
     clone = checkout_on_new_machine(result.registry, "training-set@v1.2.0", tmp_path / "clone")
     params = yaml.safe_load((clone / "params.yaml").read_text())
-    params.setdefault("training", {})["steps"] = 12
+    params.setdefault("training", {})["steps"] = 3
     (clone / "params.yaml").write_text(yaml.safe_dump(params))
     programs = str(Path(sys.executable).parent)
     environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
@@ -223,7 +223,7 @@ def test_dvc_repro_with_fixed_steps_gives_the_same_metrics_again(simulated_story
     assert figures["test_images"] == result.rounds[-1]["test_images"]
     assert 0 <= figures["map50"] <= 1
     card = json.loads((clone / "models" / CARD).read_text())
-    assert (card["steps"], card["ended_by"]) == (12, "steps")
+    assert (card["steps"], card["ended_by"]) == (3, "steps")
 
 
 def test_no_process_and_no_secret_is_left_behind(simulated_story):

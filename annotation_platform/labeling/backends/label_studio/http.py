@@ -3,9 +3,11 @@
 import json
 import math
 import random
+import ssl
 import time
 import weakref
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -25,7 +27,7 @@ _CONNECT_SECONDS = 10.0
 # A request without a response within the timeout is sent once more, not four times.
 _SILENCES = 2
 # One response may take this many timeouts, even if bytes keep arriving.
-_TIMEOUTS_A_ANNOTATION = 10
+_TIMEOUTS_PER_RESPONSE = 10
 _READINGS = 3
 
 Shaped = TypeVar("Shaped")
@@ -105,7 +107,7 @@ class LabelStudioHttp:
         self._attempts = attempts
         self._retry_seconds = retry_seconds
         self._longest_wait = longest_wait_seconds
-        self._longest_response = _TIMEOUTS_A_ANNOTATION * timeout_seconds
+        self._longest_response = _TIMEOUTS_PER_RESPONSE * timeout_seconds
         self._limiter = RateLimiter(requests_per_second)
         self._client = open_client(self.url, timeout_seconds=timeout_seconds)
         # The connections are closed with this object; its owner need not close it.
@@ -365,7 +367,14 @@ def open_client(url: str, *, timeout_seconds: float) -> httpx.Client:
     # The environment's proxy is not used for a server on this machine.
     loopback = host in {"127.0.0.1", "localhost", "::1"}
     timeout = httpx.Timeout(timeout_seconds, connect=min(timeout_seconds, _CONNECT_SECONDS))
-    return httpx.Client(base_url=url, timeout=timeout, trust_env=not loopback)
+    trusted = _certificates(not loopback)
+    return httpx.Client(base_url=url, timeout=timeout, trust_env=not loopback, verify=trusted)
+
+
+@cache
+def _certificates(trust_env: bool) -> ssl.SSLContext:
+    """Return the trusted certificates: reading them takes longer than a request."""
+    return httpx.create_ssl_context(trust_env=trust_env)
 
 
 def _is_token(text: str) -> bool:
