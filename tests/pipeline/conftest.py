@@ -117,7 +117,7 @@ class Platform:
         return list(result.all_events), result.dagster_run
 
     def _result(self, job, events_and_run):
-        return dg.ExecuteInProcessResult(*events_and_run, None, self._job(job))
+        return dg.ExecuteInProcessResult(*events_and_run, None, defined_job(job))
 
     def release(self, round_id, merged):
         """Release a merged round, unless its merge went on to the release."""
@@ -220,14 +220,20 @@ def together(names):
     return list(selection.resolve(defs.resolve_asset_graph()))
 
 
+@cache
 def harbours(store=None):
     """Three batches of eight images: what most tests land, drawn once in a session or process."""
     return store.once("harbours", _drawn_harbours) if store else _drawn_harbours()
 
 
-@cache
 def _drawn_harbours():
     return drawn_material(3, 8, seed=0)
+
+
+@cache
+def defined_job(job):
+    """A job without the resources of a home, to read results with."""
+    return defs.resolve_job_def(job)
 
 
 def prepare(material, home):
