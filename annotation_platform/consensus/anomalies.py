@@ -153,7 +153,8 @@ def _unusual_counts(annotations: pd.DataFrame) -> list[dict[str, Any]]:
     for positions in judged.groupby("task_id").indices.values():
         if len(positions) > 1:
             for at in positions:
-                expected[at] = np.median(counts[positions[positions != at]])
+                peers: FloatArray = counts[positions[positions != at]]
+                expected[at] = float(np.median(peers))
     # One is added to both counts, so that 0 against 1 differs as much as 1 against 3.
     has_peers = ~np.isnan(expected)
     least, most = np.zeros(len(counts)), np.full(len(counts), np.inf)

@@ -12,7 +12,7 @@ from urllib.parse import unquote_plus
 from botocore.exceptions import BotoCoreError, ClientError
 
 from annotation_platform.errors import SettingsError
-from annotation_platform.storage.s3 import aws_client
+from annotation_platform.storage.aws import aws_client
 
 _MOST_BATCHES = 20
 """Batches of ten messages: a tick ends within seconds; the rest waits for the next tick."""

@@ -11,8 +11,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from annotation_platform.errors import SettingsError
 from annotation_platform.schema.rounds import Arrival
+from annotation_platform.storage.aws import aws_client
 from annotation_platform.storage.objects import ObjectStore
-from annotation_platform.storage.s3 import aws_client
 
 
 class Receipts(Protocol):

@@ -39,7 +39,7 @@ REPLACED = {
 # What is over a limit today; a change may lower these figures and never raise them.
 LITERAL_COLUMNS = 1153
 # Only a new capability raises this one, by what it adds.
-PRODUCT_LINES = 73_968
+PRODUCT_LINES = 74_046
 
 
 @cache

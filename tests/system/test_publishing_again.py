@@ -103,7 +103,7 @@ def as_last(folder: Folder) -> LastVersion:
     return LastVersion(frame, named.files, named.byte_size, folder.texts)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 2**32), points=st.booleans())
 def test_what_is_taken_over_makes_no_difference(world, seed, points):
     rng = random.Random(seed)

@@ -105,15 +105,16 @@ def agreement_drop(
     table = ModelAgreement
     overall = history[table.class_name] == ALL_CLASSES
     own = history[overall & (history[table.annotations] == annotations)]
-    own = own.dropna(subset=[table.f1, table.f1_low, table.f1_high]).sort_values(table.round_id)
+    columns = [table.f1, table.f1_low, table.f1_high]
+    own = own.dropna(subset=columns).sort_values(table.round_id)
     if len(own) < 2:
         sentence = f"{len(own)} rounds with predictions and annotations; a comparison needs two."
         return AgreementDrop(False, math.nan, sentence)
     from scipy.special import ndtri
 
     width = 2 * float(ndtri((1 + CONFIDENCE) / 2))
-    errors = ((own[table.f1_high] - own[table.f1_low]) / width).to_numpy()
-    values = own[table.f1].to_numpy()
+    values, low, high = own[columns].to_numpy(dtype=np.float64).T
+    errors = (high - low) / width
     before = slice(max(0, len(own) - 1 - _EARLIER_ROUNDS), len(own) - 1)
     mean = float(values[before].mean())
     error = math.hypot(errors[-1], math.sqrt((errors[before] ** 2).sum()) / len(errors[before]))

@@ -273,7 +273,8 @@ def _compared(name: str, made: pd.DataFrame, lake: Lake, digest: str) -> list[Di
     key = list(table.key_columns)
     sides = [frame.set_index(key).astype(str) for frame in (stored, made)]
     both = sides[0].index.intersection(sides[1].index)
-    changed = both[(sides[0].loc[both] != sides[1].loc[both]).any(axis=1)]
+    stored_rows, made_rows = (side.loc[both] for side in sides)
+    changed = both[(stored_rows != made_rows).any(axis=1)]
     rows = [*changed, *sides[0].index.symmetric_difference(sides[1].index)]
     example = f", e.g. {', '.join(key)} {rows[0]}" if rows else " in their order or types"
     count = f"{len(rows) or 'all'} of {len(stored)} rows"

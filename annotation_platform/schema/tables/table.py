@@ -133,7 +133,7 @@ class Column:
         """Return what is wrong with values, with the first such value and its row; or nothing."""
         if not self.has_type(values.dtype):
             return f"has the type {values.dtype}, not {self.dtype}"
-        if self.dtype == "object":
+        if self.dtype in ("object", TIME):  # without limits
             lost = values.isna()
             return f"has no value in row {_first(lost)}" if lost.any() and not self.nullable else ""
         # Arrow does this in a tenth of the time that pandas takes for a short column.

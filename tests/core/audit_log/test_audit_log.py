@@ -28,10 +28,10 @@ from annotation_platform.labeling.round_decisions import RoundRecord, record_dec
 from annotation_platform.policy import parse_policy
 from annotation_platform.schema.annotations import Review
 from annotation_platform.storage.audited import AccessLog, AccessLoggedStore
+from annotation_platform.storage.aws import s3_client
 from annotation_platform.storage.chain import ChainLink, digest_of, make_line
 from annotation_platform.storage.objects import LocalObjectStore
 from annotation_platform.storage.pseudonyms import pseudonym_of
-from annotation_platform.storage.s3 import s3_client
 
 PROJECT_ROOT = Path(__file__).parents[3]
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -44,7 +44,7 @@ from pathlib import Path
 from annotation_platform.audit_log.events import Event, EventLog
 from annotation_platform.storage.audited import AccessLoggedStore, AccessLog
 from annotation_platform.storage.objects import LocalObjectStore
-from annotation_platform.storage.s3 import s3_client
+from annotation_platform.storage.aws import s3_client
 home, name, times = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 log = AccessLog(home / "audit", lambda: {"author": name})
 events = EventLog(AccessLoggedStore(LocalObjectStore(home / "lake"), log))

@@ -60,7 +60,7 @@ def rows_of(dataset):
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(dataset=datasets() | datasets(splits=("",)), seed=st.integers(0, 99))
 def test_boxes_come_back_to_a_millionth_of_a_pixel(tmp_path_factory, dataset, seed):

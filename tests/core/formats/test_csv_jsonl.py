@@ -84,7 +84,7 @@ def nasty_datasets(draw):
 
 
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(dataset=nasty_datasets(), seed=st.integers(0, 99))
 def test_everything_comes_back_and_each_form_gives_the_bytes_of_the_others(

@@ -77,7 +77,7 @@ def comes_back(read, written, *, ids):
 @pytest.mark.parametrize("name", NAMES)
 def test_held_content_comes_back_and_losses_are_reported(name, image_file, tmp_path_factory):
     @settings(
-        max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+        max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
     )
     @given(dataset=many_datasets())
     def check(dataset):

@@ -33,7 +33,7 @@ from annotation_platform.schema.shapes import Label
 POLICY = CleaningPolicy()
 NAMES = ["boat", "Würfel <b>", "猫"]
 IN_ANY_FOLDER = settings(
-    max_examples=40,
+    max_examples=20,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

@@ -462,7 +462,7 @@ def spoiled(payload, drawn):
     return drawn.choice([None, "", -1, 2.5, True, [], {}, [[]], "x", {"id": 1}, payload])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.integers(1, PUBLISHING + 9), st.integers(0, 2**32))
 def test_json_of_any_other_shape_ends_in_our_error_or_does_no_harm(number, seed):
     drawn = random.Random(seed)
@@ -638,7 +638,7 @@ def test_no_more_requests_are_sent_in_a_second_than_allowed():
 # Everything together
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(1, 60), st.sampled_from(sorted(PASSING | NOT_LABEL_STUDIO)))),
     st.lists(st.sampled_from(["publish", "pull", "answer", "edit", "restart"]), max_size=8),

@@ -124,7 +124,7 @@ def test_a_record_of_a_bucket_needs_a_number_to_be_changed(monkeypatch, tmp_path
             assert "CANARY" not in str(error.value)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.sampled_from([listed, removed, granted]), st.integers(1, 3), st.integers(0, 2**32))
 def test_whatever_the_json_nothing_but_our_error_escapes(act, number, seed):
     with running() as server:

@@ -36,7 +36,7 @@ def image_id(number):
     return hashlib.sha256(f"image {number}".encode()).hexdigest()
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(st.integers(0, 10_000))
 def test_what_was_planted_is_what_is_found(seed):
     rng = np.random.default_rng(seed)

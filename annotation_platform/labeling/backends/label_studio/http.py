@@ -1,7 +1,5 @@
 """Requests to a Label Studio server: authentication, retries, and actionable errors."""
 
-import json
-import math
 import random
 import ssl
 import time
@@ -15,6 +13,11 @@ import httpx
 from pydantic import TypeAdapter, ValidationError
 
 from annotation_platform.errors import LabelingError, SettingsError
+from annotation_platform.labeling.backends.label_studio.responses import (
+    parsed_json,
+    refusal_reason,
+    without_query,
+)
 from annotation_platform.labeling.rate_limiter import RateLimiter
 from annotation_platform.retry_after import asked_seconds
 
@@ -275,19 +278,19 @@ class LabelStudioHttp:
             )
         if 300 <= status < 400:
             raise LabelingError(
-                f"{self.url} redirects to {_without_query(response.headers.get('Location', ''))}. "
+                f"{self.url} redirects to {without_query(response.headers.get('Location', ''))}. "
                 f"Set {URL_VARIABLE} to the address of Label Studio itself."
             )
         if status >= 400:
             raise RefusedError(
                 f"Label Studio at {self.url} refused {method} {path} ({status}): "
-                f"{self._without_secrets(_reason(response.body))}",
+                f"{self._without_secrets(refusal_reason(response.body))}",
                 status,
             )
         if not response.body:
             return None
         try:
-            return _parsed(response.body)
+            return parsed_json(response.body)
         except (ValueError, RecursionError) as error:
             kind = "a web page" if "html" in response.headers.get("Content-Type", "") else "no JSON"
             raise LabelingError(
@@ -380,30 +383,3 @@ def _certificates(trust_env: bool) -> ssl.SSLContext:
 def _is_token(text: str) -> bool:
     # An invalid header value would be repeated in an error message.
     return bool(text) and text.isascii() and text.isprintable()
-
-
-def _without_query(location: str) -> str:
-    """Return an address without its query, which may hold a secret."""
-    return location.split("?", 1)[0] or "nowhere"
-
-
-def _parsed(body: bytes) -> Any:
-    # JSON has no NaN and no infinity, but Label Studio stores any content. Such a number becomes a
-    # text: it must not make all other annotations unreadable, nor pass as a number.
-    return json.loads(body, parse_constant=str, parse_float=_finite)
-
-
-def _finite(text: str) -> float | str:
-    number = float(text)
-    return number if math.isfinite(number) else text
-
-
-def _reason(body: bytes) -> str:
-    """Return the server's reason for a refusal, on one line of at most 300 characters."""
-    try:
-        reason = _parsed(body)
-    except (ValueError, RecursionError):
-        return "it gave no reason"
-    if isinstance(reason, dict):
-        reason = reason.get("validation_errors") or reason.get("detail") or reason
-    return " ".join(str(reason).split())[:300]

@@ -25,7 +25,8 @@ from annotation_platform.labeling.backends.label_studio.http import (
     UncertainError,
 )
 from annotation_platform.schema.keys import SHOWN, is_shown
-from annotation_platform.storage.s3 import Bucket, is_s3, s3_client
+from annotation_platform.storage.aws import s3_client
+from annotation_platform.storage.s3 import Bucket, is_s3
 
 _FOLDER, _LANDED = "images", "raw"
 _BAD_REQUEST, _FORBIDDEN = 400, 403
