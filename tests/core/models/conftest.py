@@ -71,8 +71,8 @@ def drawn(tmp_path_factory) -> Drawn:
 
 @pytest.fixture(scope="session")
 def trained(drawn, store) -> TrainedNetwork:
-    """A detector trained on the twelve images for about seventy epochs."""
-    policy = TrainingPolicy(steps=220, image_width=128, batch_size=4, learning_rate=2e-3)
+    """A detector trained on the twelve images for a hundred epochs."""
+    policy = TrainingPolicy(steps=300, image_width=128, batch_size=4, learning_rate=2e-3)
     return store.once(
         "trained",
         lambda: train_detector(drawn.examples, class_names=sorted(COLORS), policy=policy, seed=0),
