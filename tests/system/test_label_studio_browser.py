@@ -147,6 +147,7 @@ class Desk:
 
     def choose(self, key, tool):
         """Choose a class by its key, and wait for the tool that it brings with it."""
+        self.chosen = key, tool
         self.page.press_until(key, f"{ANNOTATION}.names.get('{tool}').isSelected")
         if tool in DRAWN_WITH:
             in_hand = f"{ANNOTATION}.names.get('image').getToolsManager().findSelectedTool()"
@@ -158,7 +159,8 @@ class Desk:
     def drag_until(self, number, *places):
         """Draw from place to place until there are so many regions.
 
-        A canvas that is busy misses a stroke now and then, and people draw it again.
+        A canvas that is busy misses a stroke now and then, and with it the class. People choose the
+        class and draw again.
         """
         there = f"{ANNOTATION}.regionStore.regions.length == {number}"
         for _ in range(4):
@@ -168,6 +170,7 @@ class Desk:
                 if self.page.evaluate(there):
                     return
                 time.sleep(0.05)
+            self.choose(*self.chosen)
         self.wait_for_regions(number)
 
     def let_go(self):
