@@ -117,6 +117,7 @@ def test_without_a_price_no_cost_and_without_times_no_seconds_are_told():
     assert found.figures["annotations"].policy.value == 40
 
 
+@pytest.mark.long
 def test_stopping_at_a_lead_asks_more_about_what_is_hard():
     record = crowd(200, 7, 0.7)
     asked = policy(record, vote_margin=2, maximum_annotations=7)

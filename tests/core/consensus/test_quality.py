@@ -202,6 +202,7 @@ def test_spammers_and_adversaries_are_flagged_and_good_people_are_not(by_gold):
         assert set(flagged["wrong"]) == {"adversary"}
 
 
+@pytest.mark.long
 def test_with_few_annotations_nobody_is_flagged_by_accident():
     flags = []
     for seed in range(20):
@@ -211,6 +212,7 @@ def test_with_few_annotations_nobody_is_flagged_by_accident():
     assert set(flags) == {""}
 
 
+@pytest.mark.long
 def test_quality_from_known_annotations_covers_a_persons_true_skill():
     inside = []
     for seed in range(20):
@@ -223,6 +225,7 @@ def test_quality_from_known_annotations_covers_a_persons_true_skill():
     assert np.mean(inside) >= 0.93
 
 
+@pytest.mark.long
 def test_quality_from_others_covers_what_agreeing_with_them_amounts_to():
     """Three people, two classes: the other two agree rightly or wrongly, or there is no decision.
 

@@ -88,6 +88,7 @@ def covered(versions, rates):
     return inside, float(np.median(widths))
 
 
+@pytest.mark.long
 def test_the_interval_holds_the_truth_as_often_as_it_says_and_is_narrow():
     inside, width = covered(20, (0.01, 0.1))
     # Of 20 that cover 95 %, fewer than 17 do with a chance of 1.6 %.

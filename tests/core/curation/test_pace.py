@@ -70,6 +70,7 @@ def test_too_few_annotations_are_not_compared_and_times_may_be_missing():
     assert "Some of 1 annotators changed their pace" in pace(now, before).sentence
 
 
+@pytest.mark.long
 def test_as_fast_as_before_is_seldom_called_a_change():
     rng = np.random.default_rng(4)
     people = dict.fromkeys("abcdef", SLOW)

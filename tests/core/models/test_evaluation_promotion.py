@@ -63,6 +63,7 @@ def test_the_model_of_a_later_round_is_replaced_only_by_a_better_one():
     assert better == 20
 
 
+@pytest.mark.long
 def test_small_losses_in_every_round_are_detected():
     """Each model is a little worse than the one it continues from: about 0.006 mAP a round."""
     drawn = images(3, 150)

@@ -113,6 +113,7 @@ def test_the_order_of_the_rows_does_not_matter(strategy, budget, seed):
     pd.testing.assert_frame_equal(world.select(seed=seed, **policy).images, first)
 
 
+@pytest.mark.long
 def test_the_audit_is_a_simple_random_sample_of_the_whole_pool():
     # Groups, proposals and outliers must not matter: every image is drawn equally often, and
     # every pair too, near-duplicates included.
